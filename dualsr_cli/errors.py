@@ -1,0 +1,50 @@
+"""What can go wrong, as sentences for the person at the keyboard.
+
+DualsrError
+├── UsageError       the command line asks for something impossible (exit code 2)
+├── InputError       a file cannot be used as it is
+├── OutputError      a result cannot be written
+└── AlignmentError   the two photos do not show one scene, or not well enough
+
+Every message is one sentence that names the file, says what is wrong and what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DualsrError(Exception):
+    """Base of all expected errors; `exit_code` is what a command ends with when nothing was done."""
+
+    exit_code = 1
+
+
+class UsageError(DualsrError):
+    """The command line asks for something impossible."""
+
+    exit_code = 2
+
+
+class InputError(DualsrError):
+    """A file that was handed in cannot be used; `path` is that file."""
+
+    def __init__(self, path: Path | str, sentence: str) -> None:
+        super().__init__(f"{path} {sentence}")
+        self.path = Path(path)
+
+
+class OutputError(DualsrError):
+    """A result cannot be written; `path` is where it should have gone."""
+
+    def __init__(self, path: Path | str, sentence: str) -> None:
+        super().__init__(f"{path} {sentence}")
+        self.path = Path(path)
+
+
+class AlignmentError(DualsrError):
+    """The tele photo cannot be laid over the wide photo; `reason` is a stable short code."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason

@@ -1,0 +1,70 @@
+"""Crash-safe files: a path holds either nothing, the old file or the whole new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from dualsr_cli.errors import OutputError
+
+_REMEDIES = {
+    errno.ENOSPC: "cannot be written: the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "cannot be written: the disk quota is used up; choose another folder",
+    errno.EROFS: "cannot be written: the disk is read-only; choose another folder",
+    errno.EACCES: "cannot be written: permission denied; choose a folder that you may write to",
+    errno.EPERM: "cannot be written: permission denied; choose a folder that you may write to",
+    errno.ENOTDIR: "cannot be written: a part of its path is a file, not a folder",
+    errno.EISDIR: "cannot be written: it is a folder; name a file",
+    errno.ENAMETOOLONG: "cannot be written: the name is too long; choose a shorter one",
+    errno.EFBIG: "cannot be written: the disk does not take files of this size",
+}
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The sentence for an OSError met while writing `path`."""
+    sentence = _REMEDIES.get(error.errno or 0, f"cannot be written: {error.strerror or error}")
+    return OutputError(path, sentence)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[BinaryIO]:
+    """Yield a new binary file that becomes `path` only once it is complete and on the disk.
+
+    The temporary lies in the same folder (a rename is atomic only within one file system), is
+    flushed and fsynced before the rename, and the folder is fsynced after it. Folders that are
+    missing are made. On any failure the temporary is removed and `path` is as it was.
+
+    Raises OutputError for what the operating system refuses.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(path, "cannot be written: it is a folder; name a file")
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+    except OSError as error:
+        raise output_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder as a file; its rename is journalled
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
