@@ -1,0 +1,15 @@
+"""Options that mean the same on every subcommand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["Json", "Quiet", "Verbose"]
+
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per line on standard output.")
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print warnings and errors only.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Tell more about each step.")]
