@@ -1,0 +1,22 @@
+"""A file <-> a Photo: pixels in their own depth and colour space, with their metadata."""
+
+from dualsr_cli.photos._exif import result_metadata
+from dualsr_cli.photos.capture import Capture, parse_capture, zoom_ratio
+from dualsr_cli.photos.photo import Header, Metadata, Photo
+from dualsr_cli.photos.reading import READ_SUFFIXES, read_header, read_photo
+from dualsr_cli.photos.writing import WRITE_SUFFIXES, write_photo
+
+__all__ = [
+    "READ_SUFFIXES",
+    "WRITE_SUFFIXES",
+    "Capture",
+    "Header",
+    "Metadata",
+    "Photo",
+    "parse_capture",
+    "read_header",
+    "read_photo",
+    "result_metadata",
+    "write_photo",
+    "zoom_ratio",
+]
