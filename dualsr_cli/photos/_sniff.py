@@ -40,6 +40,9 @@ FORMATS_BY_SUFFIX = {
     ".dng": "dng",
 }
 
+BT2020 = 9  # code points of ITU-T H.273
+HDR_TRANSFERS = (16, 18)  # PQ, HLG
+
 _PREFIXES = {
     b"\xff\xd8\xff": "jpeg",
     b"\x89PNG\r\n\x1a\n": "png",
@@ -56,8 +59,6 @@ _REFUSED_PREFIXES = {
     b"\0\0\0\x0cJXL ": "a JPEG XL file",
     b"\0\0\0\x0cjP  ": "a JPEG 2000 file",
     b"8BPS": "a Photoshop document",
-    b"<svg": "an SVG drawing",
-    b"<?xml": "an XML document",
 }
 _SEQUENCES = {b"avis": "AVIF", b"msf1": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"}
@@ -97,12 +98,16 @@ def sniff(path: Path, data: mmap.mmap) -> str:
         return "webp"
     if head[4:8] == b"ftyp":
         return _sniff_boxes(path, head)
+    text = head.decode("utf-8", "ignore")  # the cut at 64 bytes may have halved a character
+    if (
+        text
+        and len(text.encode()) > len(head) - 4
+        and all(c.isprintable() or c.isspace() for c in text)
+    ):
+        raise InputError(path, f"is a text file, not a photo: {_USE}")
     for prefix, what in _REFUSED_PREFIXES.items():
         if head.startswith(prefix):
             raise InputError(path, f"is {what}: {_USE}")
-    text = head.decode("utf-8", "ignore")  # the cut at 64 bytes may have halved a character
-    if len(text.encode()) > len(head) - 4 and all(c.isprintable() or c.isspace() for c in text):
-        raise InputError(path, f"is a text file, not a photo: {_USE}")
     raise InputError(path, f"is not a photo in a known format: {_USE}")
 
 
@@ -177,6 +182,15 @@ def png_is_animated(data: mmap.mmap | bytes) -> bool:
             return True
         at += 12 + int(struct.unpack(">I", data[at : at + 4])[0])
     return False
+
+
+def colour_code_points(data: mmap.mmap | bytes) -> tuple[int, int]:
+    """(primaries, transfer) that a HEIF or AVIF states as numbers; (2, 2), unspecified, if none."""
+    at = data.find(b"colrnclx", 0, 1 << 16)
+    if at < 0 or at + 12 > len(data):
+        return 2, 2
+    primaries, transfer = struct.unpack(">HH", data[at + 8 : at + 12])
+    return primaries, transfer
 
 
 def is_dng(tiff: Tiff) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualsr_cli.errors import InputError
-from dualsr_cli.photos import _exif, _sniff
+from dualsr_cli.photos import _exif, _icc, _sniff
 from dualsr_cli.photos._tiff import BrokenTiff, Tiff
 from dualsr_cli.photos.capture import parse_capture
 from dualsr_cli.photos.photo import Header, Metadata, Photo
@@ -40,7 +41,6 @@ class _Picture:
     metadata: Metadata
     rows: Callable[[int, int], npt.NDArray[Any]]
     orientation: int = 1  # still to be applied
-    notes: tuple[str, ...] = ()
 
 
 def read_header(path: Path | str) -> Header:
@@ -117,10 +117,18 @@ def _open(path: Path) -> tuple[Header, _Picture, tuple[str, ...]]:
             path, f"is damaged: its {_sniff.NAMES[name]} header cannot be read; {_REMEDY}"
         ) from error
     _sniff.check_size(path, picture.width, picture.height)
-    metadata, notes = _sound(path, picture.metadata)
-    notes = (*_name_notes(path, name), *picture.notes, *notes)
+    metadata, notes = _usable(path, picture.metadata)
+    promised = _sniff.FORMATS_BY_SUFFIX.get(path.suffix.lower())
+    if promised not in (None, name):
+        notes += (f"{path} is a {_sniff.NAMES[name]} file by its content: it is read as that",)
     if picture.bands < 3:
-        notes = (*notes, f"{path} is grey: it is read as RGB")
+        notes += (f"{path} is grey: it is read as RGB",)
+    if metadata.icc is None and name in ("heic", "avif"):
+        primaries, transfer = _sniff.colour_code_points(data)
+        if (primaries, transfer) == (_icc.DISPLAY_P3_PRIMARIES, _icc.SRGB_TRANSFER):
+            metadata = replace(metadata, icc=_icc.display_p3())
+        elif primaries == _sniff.BT2020 or transfer in _sniff.HDR_TRANSFERS:
+            notes += (f"{path} is an HDR picture: results hold its numbers but look flat",)
     sides = (picture.width, picture.height)
     width, height = sides if picture.orientation < 5 else sides[::-1]
     capture = parse_capture(metadata.exif)
@@ -128,14 +136,7 @@ def _open(path: Path) -> tuple[Header, _Picture, tuple[str, ...]]:
     return header, picture, notes
 
 
-def _name_notes(path: Path, name: str) -> tuple[str, ...]:
-    promised = _sniff.FORMATS_BY_SUFFIX.get(path.suffix.lower())
-    if promised in (None, name):
-        return ()
-    return (f"{path} is a {_sniff.NAMES[name]} file by its content: it is read as that",)
-
-
-def _sound(path: Path, metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
+def _usable(path: Path, metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
     """Leave out what no reader could use: broken EXIF, profiles for other than RGB."""
     exif, icc = metadata.exif, metadata.icc
     notes: tuple[str, ...] = ()
@@ -145,28 +146,28 @@ def _sound(path: Path, metadata: Metadata) -> tuple[Metadata, tuple[str, ...]]:
     if icc is not None and icc[16:20] != b"RGB ":
         icc = None
         notes += (f"{path} has a colour profile that is not for RGB: it is not carried over",)
-    return Metadata(exif, icc, metadata.xmp, metadata.iptc), notes
+    return replace(metadata, exif=exif, icc=icc), notes
 
 
 # --- one opener per format ---
 
 
 def _open_jpeg(path: Path, data: mmap.mmap) -> _Picture:
-    return _open_with_vips(path, data, "jpegload_source")
+    return _open_with_vips(path, "jpegload_source")
 
 
 def _open_png(path: Path, data: mmap.mmap) -> _Picture:
     if _sniff.png_is_animated(data):
         raise InputError(path, "is animated (APNG): export one picture of it")
-    return _open_with_vips(path, data, "pngload_source")
+    return _open_with_vips(path, "pngload_source")
 
 
 def _open_webp(path: Path, data: mmap.mmap) -> _Picture:
-    return _open_with_vips(path, data, "webpload_source")
+    return _open_with_vips(path, "webpload_source")
 
 
 def _open_avif(path: Path, data: mmap.mmap) -> _Picture:
-    return _open_with_vips(path, data, "heifload_source", upright=True)
+    return _open_with_vips(path, "heifload_source", upright=True)
 
 
 def _open_tiff(path: Path, data: mmap.mmap) -> _Picture:
@@ -181,12 +182,11 @@ def _open_tiff(path: Path, data: mmap.mmap) -> _Picture:
     if pages > 1:
         raise InputError(path, f"has {pages} pages: save one of them as a file of its own")
     metadata = _exif.of_tiff_file(tiff, main)
-    return _open_with_vips(path, data, "tiffload_source", metadata=metadata)
+    return _open_with_vips(path, "tiffload_source", metadata=metadata)
 
 
 def _open_with_vips(
     path: Path,
-    data: mmap.mmap,
     loader: str,
     *,
     metadata: Metadata | None = None,
@@ -199,7 +199,9 @@ def _open_with_vips(
     """
     vips = load_vips()
     try:
-        source = vips.Source.new_from_memory(data)
+        source = vips.Source.new_from_file(
+            os.fsencode(path)
+        )  # read, not mapped: stays out of memory
         image = getattr(vips.Image, loader)(source, access="sequential", fail_on="error")
     except vips.Error as error:
         raise _DecoderFailed from error
@@ -211,7 +213,7 @@ def _open_with_vips(
     stored_bits = 8 if image.format == "uchar" else 16
     # libheif's 10 and 12 bits come in the upper bits of 16; others fill their type.
     bits = field("bits-per-sample", 8) if loader == "heifload_source" else stored_bits
-    rows = _VipsRows(vips, source, image, stored_bits - bits)
+    rows = _VipsRows(vips, image, stored_bits - bits)
     if metadata is None:
         exif = field("exif-data")
         metadata = Metadata(
@@ -227,9 +229,8 @@ def _open_with_vips(
 class _VipsRows:
     """Rows of a libvips image that is decoded while they are asked for."""
 
-    def __init__(self, vips: Any, source: Any, image: Any, shift: int) -> None:
+    def __init__(self, vips: Any, image: Any, shift: int) -> None:
         self._vips = vips
-        self._source = source  # owns the mapped file, which libvips goes on reading
         self._image = image
         self._shift = shift
         self._region: Any = None
@@ -274,16 +275,17 @@ def _open_heic(path: Path, data: mmap.mmap) -> _Picture:
         raise _DecoderFailed from error
     info: dict[str, Any] = image.info
     bits = info["bit_depth"]
+    width, height = image.size
+    bands = len(image.mode.split(";")[0])
     decoded: list[npt.NDArray[Any]] = []
 
     def rows(top: int, count: int) -> npt.NDArray[Any]:
         try:
             if not decoded:
-                decoded.append(np.asarray(image))
+                decoded.append(np.asarray(image).reshape(height, -1, bands)[:, :width])
         except failures as error:
             raise _DecoderFailed from error
-        strip = decoded[0][top : top + count, : image.size[0]]
-        return strip.reshape(count, image.size[0], -1)
+        return decoded[0][top : top + count]
 
     exif = info.get("exif")
     metadata = Metadata(
@@ -291,9 +293,8 @@ def _open_heic(path: Path, data: mmap.mmap) -> _Picture:
         icc=info.get("icc_profile") or None,
         xmp=info.get("xmp") or None,
     )
-    bands = len(image.mode.split(";")[0])
     # libheif has already turned the picture as its irot and imir boxes say; EXIF says it again.
-    return _Picture(*image.size, bands, bits, metadata, rows)
+    return _Picture(width, height, bands, bits, metadata, rows)
 
 
 def _open_dng(path: Path, data: mmap.mmap) -> _Picture:
@@ -318,8 +319,9 @@ def _open_dng(path: Path, data: mmap.mmap) -> _Picture:
     def rows(top: int, count: int) -> npt.NDArray[Any]:
         try:
             if not developed:
-                developed.append(raw.postprocess(use_camera_wb=True, output_bps=16))
-        except (rawpy.LibRawError, OSError) as error:
+                pixels = raw.postprocess(use_camera_wb=True, output_bps=16)
+                developed.append(pixels.reshape(height, width, 3))
+        except (rawpy.LibRawError, OSError, ValueError) as error:
             raise _DecoderFailed from error
         return developed[0][top : top + count]
 
