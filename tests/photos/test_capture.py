@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
@@ -181,6 +181,7 @@ IPHONE = block(
 )
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damage_never_raises(data: st.DataObject) -> None:
     damaged = bytearray(IPHONE)

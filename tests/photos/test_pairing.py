@@ -283,6 +283,7 @@ def brute_force(row: list[int], worth: dict[tuple[int, int], int]) -> int:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 2)), max_size=8))
 def test_the_best_set_of_pairs_is_what_trying_all_finds(shots: list[tuple[int, int]]) -> None:
     shots.sort()
