@@ -20,7 +20,7 @@ from dualsr_cli.photos.photo import Header, Metadata, Photo
 
 READ_SUFFIXES = frozenset(_sniff.FORMATS_BY_SUFFIX)  # lower case, with the dot
 
-_STRIP_BYTES = 4 << 20
+_STRIP_BYTES = 1 << 18
 
 _REMEDY = "copy it again from the phone"
 
@@ -114,7 +114,8 @@ def _open(path: Path) -> tuple[Header, _Picture, tuple[str, ...]]:
         picture = _OPENERS[name](path, data)
     except (_DecoderFailed, BrokenTiff) as error:
         raise InputError(
-            path, f"is damaged: its {_sniff.NAMES[name]} header cannot be read; {_REMEDY}"
+            path,
+            f"is truncated or damaged: its {_sniff.NAMES[name]} header cannot be read; {_REMEDY}",
         ) from error
     _sniff.check_size(path, picture.width, picture.height)
     metadata, notes = _usable(path, picture.metadata)
@@ -256,10 +257,10 @@ def _check_kind(path: Path, image: Any, field: Callable[[str, Any], Any]) -> Non
         raise InputError(path, "is in CMYK, the colours of a press: convert it to RGB")
     if field("bits-per-sample", 8) == 1:
         raise InputError(path, "has 1 bit per pixel (black and white): it is no photo")
+    if image.interpretation in ("lab", "labs", "labq", "xyz"):
+        raise InputError(path, f"is in the colour space {image.interpretation}: convert it to RGB")
     if image.format not in ("uchar", "ushort"):
         raise InputError(path, f"has pixels of type {image.format}: save it with 8 or 16 bits")
-    if image.interpretation not in ("srgb", "rgb16", "b-w", "grey16", "rgb", "multiband"):
-        raise InputError(path, f"is in the colour space {image.interpretation}: convert it to RGB")
     if image.bands > 4:
         raise InputError(path, f"has {image.bands} channels: save it as RGB")
 
