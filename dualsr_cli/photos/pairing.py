@@ -329,14 +329,12 @@ class _Work:
         free = self._free()
         candidates = sorted([*self._neighbours_in_time(free), *self._neighbours_in_number(free)])
         for _, _, _, evidence, first, second in candidates:
-            if self._taken(first) or self._taken(second):
-                continue
             for wide, tele in ((first, second), (second, first)):
-                if (self._ratio(wide, tele) or SMALLEST_RATIO) >= 1 and self._shows_same(
-                    wide, tele
-                ):
+                if self._taken(first) or self._taken(second):
+                    break  # by an earlier candidate, or broken at the first look
+                swapped = (self._ratio(wide, tele) or SMALLEST_RATIO) < 1
+                if not swapped and self._shows_same(wide, tele):
                     self._join(wide, tele, self._local_gap(wide, tele), evidence)
-                    break
 
     def _neighbours_in_time(self, free: Iterable[int]) -> Iterator[_Candidate]:
         timed = sorted(
@@ -473,13 +471,14 @@ class _Work:
             pass
         except InputError as error:
             for index in (wide, tele):
-                if self.shots[index].path == error.path:
-                    shot = self.shots[index]
+                shot = self.shots[index]
+                if shot.path == error.path:
                     sentence = renamed(error, shot.name)
                     self.leftovers[index] = Leftover(shot.path, "unreadable", sentence)
         self.refused.add(frozenset((wide, tele)))
-        self.different.setdefault(wide, tele)
-        self.different.setdefault(tele, wide)
+        if not self._taken(wide) and not self._taken(tele):
+            self.different.setdefault(wide, tele)
+            self.different.setdefault(tele, wide)
         return False
 
     # --- bookkeeping

@@ -487,6 +487,22 @@ def test_a_photo_that_breaks_when_it_is_looked_at(tmp_path: Path) -> None:
     assert sentence(pairing, "w2.jpg") == "w2.jpg is truncated: copy it again from the phone"
 
 
+def test_a_photo_without_exif_that_breaks_is_not_looked_at_again(tmp_path: Path) -> None:
+    save(tmp_path / "1.jpg")
+    save(tmp_path / "2.jpg")
+    looks = []
+
+    def look(wide: Path, tele: Path) -> float:
+        looks.append((wide.name, tele.name))
+        if wide.name == "1.jpg":
+            raise InputError(wide, "is truncated")
+        return 1.0
+
+    pairing = find_pairs(tmp_path, same_scene=look)
+    assert reasons(pairing, tmp_path) == {"1.jpg": "unreadable", "2.jpg": "no-exif"}
+    assert len(looks) == 1
+
+
 # --- missing EXIF
 
 
