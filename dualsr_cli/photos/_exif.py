@@ -139,8 +139,12 @@ def _note_software(result: bytearray, tiff: Tiff, main: Directory, software: str
     """Set the Software entry; a directory that has none is written anew at the block's end."""
     value = software.encode() + b"\0"
     result += bytes(len(result) % 2)
-    record = struct.pack(f"{tiff.order}HHII", SOFTWARE, _tiff.ASCII, len(value), len(result))
-    result += value + bytes(len(value) % 2)
+    record = struct.pack(f"{tiff.order}HHI", SOFTWARE, _tiff.ASCII, len(value))
+    if len(value) <= 4:
+        record += value.ljust(4, b"\0")
+    else:
+        record += struct.pack(tiff.order + "I", len(result))
+        result += value + bytes(len(value) % 2)
     entry = main.entries.get(SOFTWARE)
     if entry:
         result[entry.at : entry.at + 12] = record
@@ -159,7 +163,7 @@ def _result_xmp(xmp: bytes | None, width: int, height: int) -> bytes | None:
         (rb"tiff:ImageWidth|exif:PixelXDimension", width),
         (rb"tiff:ImageLength|exif:PixelYDimension", height),
     ):
-        pattern = rb"((?:" + names + rb")\s*(?:=\s*[\"']|>))[^<\"']*"
+        pattern = rb"((?:" + names + rb")(?:\s*=\s*[\"']|\s*>\s*))\d+"
         xmp = xmp and re.sub(pattern, rb"\g<1>%d" % value, xmp)
     return xmp
 

@@ -268,7 +268,7 @@ def _check_kind(path: Path, image: Any, field: Callable[[str, Any], Any]) -> Non
 def _open_heic(path: Path, data: mmap.mmap) -> _Picture:
     import pillow_heif
 
-    failures = (ValueError, EOFError, SyntaxError, RuntimeError, OSError)
+    failures = (ValueError, LookupError, EOFError, SyntaxError, RuntimeError, OSError)
     try:
         file = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
         image = file[file.primary_index]
@@ -283,7 +283,7 @@ def _open_heic(path: Path, data: mmap.mmap) -> _Picture:
     def rows(top: int, count: int) -> npt.NDArray[Any]:
         try:
             if not decoded:
-                decoded.append(np.asarray(image).reshape(height, -1, bands)[:, :width])
+                decoded.append(np.asarray(image).reshape(height, width, bands))
         except failures as error:
             raise _DecoderFailed from error
         return decoded[0][top : top + count]
