@@ -308,9 +308,9 @@ def _open_dng(path: Path, data: mmap.mmap) -> _Picture:
     tiff = Tiff(data)
     metadata = _exif.of_tiff_file(tiff, tiff.directory(tiff.first))
     try:
-        raw = rawpy.imread(str(path))
+        raw = rawpy.imread(data)
         sizes = raw.sizes
-    except (rawpy.LibRawError, OSError) as error:
+    except (rawpy.LibRawError, OSError, ValueError) as error:
         raise _DecoderFailed from error
     width, height = sizes.width, sizes.height
     if sizes.flip in (5, 6):  # LibRaw turns it while it develops
