@@ -44,9 +44,10 @@ def is_sound(exif: bytes) -> bool:
     """Whether the block has a first directory that can be read."""
     try:
         tiff = Tiff(exif)
-        return not tiff.big and bool(tiff.directory(tiff.first).entries)
+        tiff.directory(tiff.first)
     except BrokenTiff:
         return False
+    return not tiff.big
 
 
 def orientation(exif: bytes | None) -> int:

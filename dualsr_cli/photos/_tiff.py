@@ -74,7 +74,7 @@ class Tiff:
         (count,) = self.unpack(count_code, start)
         first = start + struct.calcsize(count_code)
         end = first + count * record + inline
-        if count == 0 or count > 65535 or end > len(self.data):
+        if count > 65535 or end > len(self.data):
             raise BrokenTiff("a directory lies outside the data")
         entries: dict[int, Entry] = {}
         for at in range(first, first + count * record, record):

@@ -98,6 +98,14 @@ def test_a_block_beyond_reading_is_replaced(exif: bytes) -> None:
     assert {name: tag.values for name, tag in tags.items()} == {"Image Software": "dualsr 9.9"}
 
 
+def test_a_block_with_a_thumbnail_only_is_sound() -> None:
+    """GIMP writes such: an empty first directory, then that of the thumbnail."""
+    stale = struct.pack("<HHII", 0x201, 4, 1, 44) + struct.pack("<HHII", 0x202, 4, 1, 100)
+    exif = struct.pack("<2sHIHI", b"II", 42, 8, 0, 14) + struct.pack("<H", 2) + stale + bytes(104)
+    tags = exifread.process_file(io.BytesIO(result_of(exif)), details=False)
+    assert {name: tag.values for name, tag in tags.items()} == {"Image Software": "dualsr 9.9"}
+
+
 def looping(order: str = "<") -> bytes:
     """A first directory whose Exif pointer, GPS pointer and next directory are itself."""
     records = struct.pack(order + "HHII", 0x8769, 4, 1, 8)
