@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class DualsrError(Exception):
-    """Base of all expected errors; `exit_code` is what a command ends with when nothing was done."""
+    """Base of all expected errors; a command that did nothing ends with its `exit_code`."""
 
     exit_code = 1
 

@@ -2,21 +2,36 @@
 
 from dualsr_cli.photos._exif import result_metadata
 from dualsr_cli.photos.capture import Capture, parse_capture, zoom_ratio
+from dualsr_cli.photos.pairing import (
+    FoundPair,
+    Leftover,
+    Pairing,
+    find_pairs,
+    read_pairs_table,
+    write_pairs_table,
+)
 from dualsr_cli.photos.photo import Header, Metadata, Photo
 from dualsr_cli.photos.reading import READ_SUFFIXES, read_header, read_photo
-from dualsr_cli.photos.writing import WRITE_SUFFIXES, write_photo
+from dualsr_cli.photos.writing import WRITE_SUFFIXES, check_target, write_photo
 
 __all__ = [
     "READ_SUFFIXES",
     "WRITE_SUFFIXES",
     "Capture",
+    "FoundPair",
     "Header",
+    "Leftover",
     "Metadata",
+    "Pairing",
     "Photo",
+    "check_target",
+    "find_pairs",
     "parse_capture",
     "read_header",
+    "read_pairs_table",
     "read_photo",
     "result_metadata",
+    "write_pairs_table",
     "write_photo",
     "zoom_ratio",
 ]

@@ -1,7 +1,8 @@
 """The TIFF structure (directories of tagged fields) that TIFF files, DNG and EXIF share.
 
 Source: TIFF 6.0, section 2; BigTIFF as in libtiff. Everything read is checked against the data's
-bounds; what lies outside is left out, and loops end because no directory is entered twice.
+bounds, and what lies outside is left out. Loops end because no directory is entered twice; many
+entries that share one large value end at a limit on what is taken out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ Data = bytes | bytearray | mmap.mmap
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, LONG8 = 1, 2, 3, 4, 5, 7, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
+
+_MOST_ENTRIES = 1024  # of a directory; cameras write some hundred
+_MOST_DIRECTORIES = 4  # of a chain that are looked at
+_MOST_BYTES = 64 << 20  # of a directory's values together
 
 _WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 
@@ -74,7 +79,7 @@ class Tiff:
         (count,) = self.unpack(count_code, start)
         first = start + struct.calcsize(count_code)
         end = first + count * record + inline
-        if count > 65535 or end > len(self.data):
+        if count > _MOST_ENTRIES or end > len(self.data):
             raise BrokenTiff("a directory lies outside the data")
         entries: dict[int, Entry] = {}
         for at in range(first, first + count * record, record):
@@ -89,9 +94,9 @@ class Tiff:
         return Directory(entries, start, end, following)
 
     def chain(self, start: int) -> Iterator[Directory]:
-        """The directories linked from `start` on, up to the first broken or repeated one."""
+        """The first directories linked from `start` on, up to a broken or repeated one."""
         seen: set[int] = set()
-        while start and start not in seen:
+        while start and start not in seen and len(seen) < _MOST_DIRECTORIES:
             seen.add(start)
             try:
                 directory = self.directory(start)
@@ -121,11 +126,16 @@ class Tiff:
         return self.unpack(_WHOLE[entry.type], entry.start)[0]
 
     def fields(self, directory: Directory) -> dict[int, Field]:
-        """All fields of a directory as loose values."""
-        return {
-            entry.tag: Field(entry.type, entry.count, bytes(self.data[entry.start : entry.end]))
-            for entry in directory.entries.values()
-        }
+        """The fields of a directory as loose values."""
+        fields: dict[int, Field] = {}
+        left = _MOST_BYTES
+        for entry in directory.entries.values():
+            left -= entry.end - entry.start
+            if left < 0:
+                break
+            value = bytes(self.data[entry.start : entry.end])
+            fields[entry.tag] = Field(entry.type, entry.count, value)
+        return fields
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,8 @@ def _open_png(path: Path, data: mmap.mmap) -> _Picture:
 
 
 def _open_webp(path: Path, data: mmap.mmap) -> _Picture:
+    if data[12:16] == b"VP8X" and data[20] & 2:
+        raise InputError(path, "is animated (WebP): export one picture of it")
     return _open_with_vips(path, "webpload_source")
 
 
@@ -181,7 +183,7 @@ def _open_tiff(path: Path, data: mmap.mmap) -> _Picture:
         raise InputError(path, "is a camera's raw file: develop it first")
     pages = sum(not (tiff.number(page, 254) or 0) & 1 for page in tiff.chain(tiff.first))
     if pages > 1:
-        raise InputError(path, f"has {pages} pages: save one of them as a file of its own")
+        raise InputError(path, "has several pages: save one of them as a file of its own")
     metadata = _exif.of_tiff_file(tiff, main)
     return _open_with_vips(path, "tiffload_source", metadata=metadata)
 
@@ -200,9 +202,7 @@ def _open_with_vips(
     """
     vips = load_vips()
     try:
-        source = vips.Source.new_from_file(
-            os.fsencode(path)
-        )  # read, not mapped: stays out of memory
+        source = vips.Source.new_from_file(os.fsencode(path))
         image = getattr(vips.Image, loader)(source, access="sequential", fail_on="error")
     except vips.Error as error:
         raise _DecoderFailed from error
@@ -251,8 +251,6 @@ class _VipsRows:
 
 def _check_kind(path: Path, image: Any, field: Callable[[str, Any], Any]) -> None:
     """Refuse what is no photo in RGB or grey."""
-    if field("n-pages", 1) > 1:
-        raise InputError(path, "is animated or has several pages: export one picture of it")
     if image.interpretation == "cmyk":
         raise InputError(path, "is in CMYK, the colours of a press: convert it to RGB")
     if field("bits-per-sample", 8) == 1:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualsr_cli.errors import OutputError, UsageError
-from dualsr_cli.files import atomic_writer
+from dualsr_cli.files import atomic_writer, check_writable
 from dualsr_cli.photos import _exif, _tiff
 from dualsr_cli.photos._sniff import FORMATS_BY_SUFFIX, NAMES
 from dualsr_cli.photos._tiff import Field, Tiff
@@ -73,6 +73,21 @@ def write_photo(
     with atomic_writer(path) as file:
         write(file, pixels, metadata, depth, quality or _DEFAULT_QUALITY.get(name, 0))
         return file.tell()
+
+
+def check_target(
+    path: Path | str, *, format: str | None = None, bit_depth: int | None = None
+) -> None:
+    """Refuse early what `write_photo` would refuse after the work is done.
+
+    Raises UsageError for a format or depth that does not exist, OutputError for a path that cannot
+    be a file or lies where nothing can be written. Leaves nothing behind.
+    """
+    path = Path(path)
+    name = _format(path, format)
+    if bit_depth is not None:
+        _bit_depth(name, np.empty((0, 0, 3), np.uint8), bit_depth)
+    check_writable(path)
 
 
 def _format(path: Path, asked: str | None) -> str:
@@ -159,7 +174,10 @@ def _stream(image: Any, saver: str, splice: _Splice, **options: Any) -> None:
     try:
         getattr(image, saver)(target, keep="none", **options)
     except vips.Error as error:
-        raise splice.error or OSError("the encoder failed") from error
+        if splice.error is None:
+            raise OSError("the encoder failed") from error
+    if splice.error is not None:
+        raise splice.error
 
 
 def _write_png(
@@ -194,8 +212,8 @@ def _write_jpeg(
     if metadata.xmp:
         xmp = b"http://ns.adobe.com/xap/1.0/\0" + metadata.xmp
         extra += _jpeg_segment(0xE1, xmp) if len(xmp) <= _JPEG_SEGMENT else b""
-    if metadata.icc:
-        size = _JPEG_SEGMENT - 14
+    size = _JPEG_SEGMENT - 14
+    if metadata.icc and len(metadata.icc) <= 255 * size:
         parts = [metadata.icc[at : at + size] for at in range(0, len(metadata.icc), size)]
         for number, part in enumerate(parts, 1):
             extra += _jpeg_segment(0xE2, b"ICC_PROFILE\0" + bytes([number, len(parts)]) + part)

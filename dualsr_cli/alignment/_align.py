@@ -1,0 +1,84 @@
+"""PhotoPair -> AlignedPair: homography, mesh, flow, tone and confidence, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from dualsr_cli.alignment import _flow, _homography, _mesh, _tone
+from dualsr_cli.alignment.aligned_pair import AlignedPair, Fit, Grid, Tone
+from dualsr_cli.errors import AlignmentError, DualsrError
+from dualsr_cli.photos import Photo, read_photo, zoom_ratio
+
+
+def align(wide: Photo, tele: Photo) -> AlignedPair:
+    """Lay `tele` over `wide`; exchanged where `wide` turns out to be the tele photo.
+
+    Zoom ratios from 1.15 to 14, any focal lengths, hands that turned by up to 25 degrees.
+    Raises AlignmentError with a reason and a sentence; nothing is guessed.
+    """
+    zoom = zoom_ratio(wide.header.capture, tele.header.capture)
+    if zoom is not None and zoom < 1:
+        return replace(_align(tele, wide, 1 / zoom), swapped=True)
+    try:
+        return _align(wide, tele, zoom)
+    except AlignmentError as error:
+        if error.reason != "swapped":
+            raise
+        return replace(_align(tele, wide, None), swapped=True)
+
+
+def _align(wide: Photo, tele: Photo, zoom: float | None) -> AlignedPair:
+    matches = _homography.find(wide, tele, zoom)
+    homography = matches.homography
+    corners = _homography.footprint(homography, tele)
+    # Mesh and flow may reach past the homography's footprint, and sharp edges need surroundings.
+    box = _homography.inside(corners, wide, margin=0.02)
+    mesh = Grid(_mesh.fit(matches, box), box)
+    blank = Fit(len(matches.wide), *_shape(homography, wide, tele), 0.0, 255.0, 0.0)
+    nothing = Grid(np.zeros((2, 2, 1), np.float32), box)
+    aligned = AlignedPair(wide, tele, homography, box, mesh, Tone.identity(box), nothing, blank)
+    # Twice: flow needs matched tones to be right, and tones need matched pixels.
+    for _ in range(2):
+        following, evidence, wide_colours, tele_colours = _flow.coarse(aligned)
+        tone = _tone.fit(wide_colours, tele_colours, evidence.valid, box)
+        aligned = replace(following, tone=tone)
+    aligned, residual = _flow.fine(aligned)
+    return replace(aligned, fit=_measured(aligned, residual))
+
+
+def _shape(homography: _homography.Matrix, wide: Photo, tele: Photo) -> tuple[float, float, float]:
+    """Density, rotation in degrees and overlap of a homography."""
+    corners = _homography.footprint(homography, tele)
+    jacobian = _homography.jacobian(homography, corners.mean(axis=0))
+    density = float(np.sqrt(abs(np.linalg.det(jacobian))))
+    rotation = float(np.degrees(np.arctan2(jacobian[1, 0], jacobian[0, 0])))
+    return density, rotation, _homography.overlap(corners, wide)
+
+
+def _measured(aligned: AlignedPair, residual: float) -> Fit:
+    sure = aligned.confidence.values[..., 0]
+    length = np.linalg.norm(aligned.displacement.values, axis=-1)
+    covered = sure > 0
+    confident = float((sure > 0.5).sum() / max(covered.sum(), 1))
+    moved = float(np.median(length[covered])) if covered.any() else 0.0
+    return replace(aligned.fit, displacement=moved, residual=residual, confident=confident)
+
+
+def same_scene(wide: Path, tele: Path) -> float:
+    """How surely two files show one scene, 0..1, whichever is the wide one: for pairing.
+
+    A photo that cannot be read shows nothing: 0.
+    """
+    try:
+        photos = read_photo(wide), read_photo(tele)
+    except DualsrError:
+        return 0.0
+    zoom = zoom_ratio(photos[0].header.capture, photos[1].header.capture)
+    try:
+        matches = _homography.find(*photos, zoom)
+    except AlignmentError as error:
+        return 1.0 if error.reason == "swapped" else 0.0
+    return float(min(1.0, len(matches.wide) / 40))

@@ -1,0 +1,26 @@
+"""AlignedPair -> Photo: the wide photo at the tele's resolution, tile by tile."""
+
+from dualsr_cli.reconstruction.detail_transfer import Agreement
+from dualsr_cli.reconstruction.preview import Crop, write_preview
+from dualsr_cli.reconstruction.reconstruct import (
+    Progress,
+    Reconstruction,
+    default_scale,
+    measure,
+    reconstruct,
+)
+from dualsr_cli.reconstruction.upscale import UpscaleOptions, UpscaleReport, upscale
+
+__all__ = [
+    "Agreement",
+    "Crop",
+    "Progress",
+    "Reconstruction",
+    "UpscaleOptions",
+    "UpscaleReport",
+    "default_scale",
+    "measure",
+    "reconstruct",
+    "upscale",
+    "write_preview",
+]

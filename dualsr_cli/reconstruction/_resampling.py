@@ -1,0 +1,138 @@
+"""Enlarging that reducing undoes: one linear operator per axis, built for a window.
+
+Reducing (D) is what a sensor of the wide photo's pixel size would have seen: the mean of a box of
+one wide pixel and the antialiased bicubic kernel, in equal parts (real lenses and raw converters
+lie between the two). Enlarging is P = L (D L)^-1 with L the Lanczos-4 kernel: the picture of
+Lanczos's shape whose reduction is exactly the input, D P = I. Both are separable, so a window
+(c, h, w) is enlarged by two matrix products, on any device, at any scale.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Matrix = npt.NDArray[np.float64]
+
+MARGIN = 24
+"""Wide pixels beyond which a pixel has no visible say in an operator's result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """The operators of one axis of a window: input pixels start..start+count of the photo.
+
+    `first` is the photo's output pixel that row 0 of `enlarge` makes.
+    """
+
+    enlarge: torch.Tensor  # (outputs, count) float32
+    reduce: torch.Tensor  # (count, outputs) float32
+    first: int
+
+
+def axis(start: int, count: int, scale: float, device: torch.device) -> Axis:
+    """The operators for input pixels start..start+count at `scale` output pixels per input pixel.
+
+    The outputs are those whose centres lie in the window. Windows that sit alike on the output
+    grid share their operators.
+    """
+    first, last = first_output(start, scale), first_output(start + count, scale)
+    phase = round((first + 0.5) / scale - 0.5 - start, 9)  # in input pixels, of the first output
+    enlarge, reduce = _operators(phase, count, last - first, scale, str(device))
+    return Axis(enlarge, reduce, first)
+
+
+def first_output(start: int, scale: float) -> int:
+    """The first output pixel whose centre lies in input pixel `start` or after it."""
+    return math.ceil(start * scale - 0.5 - 1e-9)
+
+
+@lru_cache(maxsize=64)
+def _operators(
+    phase: float, count: int, outputs: int, scale: float, device: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    positions = phase + np.arange(outputs) / scale  # of the outputs, in the window's input pixels
+    lanczos = _lanczos(positions, count)
+    reduce = (_box(positions, count, scale) + _bicubic(positions, count)) / 2
+    enlarge = lanczos @ np.linalg.inv(reduce @ lanczos)
+
+    def tensor(matrix: Matrix) -> torch.Tensor:
+        return torch.from_numpy(matrix.astype(np.float32)).to(device)
+
+    return tensor(enlarge), tensor(reduce)
+
+
+def _lanczos(positions: Matrix, count: int) -> Matrix:
+    """(outputs, count): Lanczos with four lobes, mirrored at the window's ends."""
+    offsets = np.arange(-3, 5)
+    base = np.floor(positions).astype(int)
+    taps = base[:, None] + offsets
+    distance = positions[:, None] - taps
+    weights = np.sinc(distance) * np.sinc(distance / 4)
+    weights /= weights.sum(axis=1, keepdims=True)
+    matrix = np.zeros((len(positions), count))
+    np.add.at(matrix, (np.arange(len(positions))[:, None], _mirrored(taps, count)), weights)
+    return matrix
+
+
+def _box(positions: Matrix, count: int, scale: float) -> Matrix:
+    """(count, outputs): the share of each output pixel in an input pixel's area."""
+    half = 0.5 / scale
+    pixel = np.arange(count)[:, None]
+    low = np.maximum(positions - half, pixel - 0.5)
+    high = np.minimum(positions + half, pixel + 0.5)
+    return _rows_to_one(np.maximum(high - low, 0))
+
+
+def _bicubic(positions: Matrix, count: int) -> Matrix:
+    """(count, outputs): Keys' cubic (a = -1/2) as wide as an input pixel asks."""
+    x = np.abs(positions - np.arange(count)[:, None])
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return _rows_to_one(np.where(x < 1, near, np.where(x < 2, far, 0)))
+
+
+def _rows_to_one(matrix: Matrix) -> Matrix:
+    total: Matrix = matrix / matrix.sum(axis=1, keepdims=True)
+    return total
+
+
+@lru_cache(maxsize=64)
+def gaussian(count: int, sigma: float, device: str) -> torch.Tensor:
+    """(count, count): blurs one axis of a window, mirrored at its ends."""
+    radius = math.ceil(4 * sigma)
+    offsets = np.arange(-radius, radius + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    matrix = np.zeros((count, count))
+    rows = np.arange(count)[:, None]
+    np.add.at(matrix, (rows, _mirrored(rows + offsets, count)), weights / weights.sum())
+    return torch.from_numpy(matrix.astype(np.float32)).to(device)
+
+
+def blur(window: torch.Tensor, sigma: float) -> torch.Tensor:
+    """A window (..., h, w), blurred by a Gaussian of `sigma` pixels."""
+    device = str(window.device)
+    down = gaussian(window.shape[-2], sigma, device)
+    across = gaussian(window.shape[-1], sigma, device)
+    return down @ window @ across.T
+
+
+def _mirrored(index: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
+    period = max(2 * (count - 1), 1)
+    folded = np.abs(index) % period
+    return np.minimum(folded, period - folded) if count > 1 else np.zeros_like(index)
+
+
+def enlarge(window: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
+    """(c, h, w) -> (c, outputs down, outputs across)."""
+    return rows.enlarge @ window @ columns.enlarge.T
+
+
+def reduce(window: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
+    """(c, outputs down, outputs across) -> (c, h, w)."""
+    return rows.reduce @ window @ columns.reduce.T

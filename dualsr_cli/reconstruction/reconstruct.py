@@ -1,0 +1,241 @@
+"""AlignedPair -> Photo's pixels: the wide photo enlarged, tile by tile, with the tele's detail.
+
+What is held beside the input is the output's pixels and one tile; a tile's result does not depend
+on the tiling, for its window has the margin that the operators need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dualsr_cli.alignment import AlignedPair, Box, Floats
+from dualsr_cli.errors import AlignmentError, UsageError
+from dualsr_cli.photos import Photo
+from dualsr_cli.reconstruction import _resampling as resampling
+from dualsr_cli.reconstruction import detail_transfer as detail
+
+Progress = Callable[[str, int, int], None]
+
+TILE = 256  # wide pixels
+MAX_DEFAULT_SCALE = 4.0
+MAX_DEFAULT_PIXELS = 200_000_000
+MAX_SCALE = 16.0
+PROVENANCE_STEP = 4  # wide pixels per provenance pixel
+_SAMPLES = 4  # windows down and across that the agreement is measured in
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """The result's pixels, in the wide photo's depth and colour space, and where they came from.
+
+    `provenance` is (h, w, 3) uint8 at PROVENANCE_STEP wide pixels: the shares, of 255, of the
+    detail taken from the tele photo directly, from matched patches of it, and from the wide photo
+    alone. `shares` are its means, 0..1. `box` is the part of the wide photo that was
+    reconstructed: top, left, bottom, right.
+    """
+
+    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    scale: float
+    box: Box
+    provenance: npt.NDArray[np.uint8]
+    shares: tuple[float, float, float]
+
+
+def default_scale(wide: Photo, aligned: AlignedPair | None) -> float:
+    """The pair's ratio, at most 4 and at most 200 megapixels of output; 2 without a tele photo."""
+    ratio = 2.0 if aligned is None else min(aligned.ratio, MAX_DEFAULT_SCALE)
+    room = float((MAX_DEFAULT_PIXELS / (wide.width * wide.height)) ** 0.5)
+    # A ratio within 2 % of a whole number is that number: lenses are sold so, and it is faster.
+    if abs(ratio - round(ratio)) < 0.02 * ratio:
+        ratio = float(round(ratio))
+    return max(1.0, min(ratio, room))
+
+
+def measure(aligned: AlignedPair, device: str = "cpu") -> detail.Agreement:
+    """What the pair's common bands say, from windows spread over the footprint.
+
+    Raises AlignmentError where the tele photo has nothing true to give: "does-not-fit" (what it
+    shows disagrees with the wide photo), "blurred" (no finer than the wide photo).
+    """
+    top, left, bottom, right = aligned.box
+    rows = _spread(top, bottom, min(TILE, bottom - top))
+    columns = _spread(left, right, min(TILE, right - left))
+    sums = np.zeros((2, 3))
+    with torch.inference_mode():
+        for tile_top in rows:
+            for tile_left in columns:
+                core = (tile_top, tile_left, min(tile_top + TILE, bottom),
+                        min(tile_left + TILE, right))  # fmt: skip
+                window = _window(aligned.wide, aligned, core, 2.0, torch.device(device))
+                if window is not None:
+                    sums += detail.moments(window)
+    found = detail.agreement(sums)
+    wide, tele = aligned.wide.path.name, aligned.tele.path.name
+    if found.sharpness < 0.3 and found.correlation[1] > 0.3:
+        raise AlignmentError(
+            "blurred",
+            f"{tele} is less sharp than {wide} itself (blurred or out of focus): choose a sharper "
+            "tele photo",
+        )
+    if max(found.correlation) < 0.15:
+        raise AlignmentError(
+            "does-not-fit",
+            f"{tele} does not fit {wide} finely enough (their details correlate by only "
+            f"{max(found.correlation):.2f}): choose the tele photo that was taken with it",
+        )
+    return found
+
+
+def _spread(start: int, stop: int, size: int) -> list[int]:
+    count = min(_SAMPLES, max(1, (stop - start) // size))
+    return [round(x) for x in np.linspace(start, stop - size, count)]
+
+
+def reconstruct(
+    wide: Photo,
+    aligned: AlignedPair | None,
+    scale: float,
+    *,
+    agreement: detail.Agreement | None = None,
+    box: Box | None = None,
+    device: str = "cpu",
+    progress: Progress = lambda stage, done, total: None,
+) -> Reconstruction:
+    """The wide photo (or `box` of it) at `scale`, 1..16, with detail where a tele is aligned.
+
+    `agreement` is what `measure` gave for the pair. Each output pixel's centre lies at
+    (x + 0.5) / scale - 0.5 of the wide photo. Raises UsageError for a scale out of range.
+    """
+    if not 1 <= scale <= MAX_SCALE:
+        raise UsageError(f"--scale {scale:g} is not between 1 and {MAX_SCALE:g}")
+    box = box or (0, 0, wide.height, wide.width)
+    if aligned is not None and agreement is None:
+        agreement = measure(aligned, device)
+    first_row, last_row = _outputs(box[0], box[2], scale)
+    first_column, last_column = _outputs(box[1], box[3], scale)
+    pixels = np.empty((last_row - first_row, last_column - first_column, 3), wide.pixels.dtype)
+    step = PROVENANCE_STEP
+    provenance = np.zeros(
+        (-(-(box[2] - box[0]) // step), -(-(box[3] - box[1]) // step), 3), np.uint8
+    )
+    provenance[..., 2] = 255
+    tiles = list(_tiles(box))
+    where = torch.device(device)
+    progress("upscale", 0, len(tiles))
+    with torch.inference_mode():
+        for done, core in enumerate(tiles, 1):
+            result, rows, columns, share = _tile(wide, aligned, agreement, core, scale, where)
+            top, bottom = _outputs(core[0], core[2], scale)
+            left, right = _outputs(core[1], core[3], scale)
+            part = result[:, top - rows.first : bottom - rows.first]
+            part = part[:, :, left - columns.first : right - columns.first]
+            pixels[
+                top - first_row : bottom - first_row, left - first_column : right - first_column
+            ] = _quantised(part, wide.max_value, wide.pixels.dtype)
+            if share is not None:
+                place = (core[0] - box[0]) // step, (core[1] - box[1]) // step
+                taken = _coarser(share, step)
+                area = provenance[place[0] :, place[1] :][: taken.shape[0], : taken.shape[1]]
+                area[..., 0], area[..., 2] = taken, 255 - taken
+            progress("upscale", done, len(tiles))
+    means = provenance.reshape(-1, 3).mean(axis=0, dtype=np.float64) / 255
+    return Reconstruction(
+        pixels, scale, box, provenance, (float(means[0]), float(means[1]), float(means[2]))
+    )
+
+
+def _tile(
+    wide: Photo,
+    aligned: AlignedPair | None,
+    agreement: detail.Agreement | None,
+    core: Box,
+    scale: float,
+    device: torch.device,
+) -> tuple[torch.Tensor, resampling.Axis, resampling.Axis, Floats | None]:
+    """The window around a tile at the output's resolution, its axes, and the share in the tile."""
+    if aligned is not None and agreement is not None:
+        window = _window(wide, aligned, core, scale, device)
+        if window is not None:
+            result, share = detail.transfer(window, agreement)
+            margin = resampling.MARGIN
+            inside = share[margin:-margin, margin:-margin].cpu().numpy()
+            return result, window.rows, window.columns, inside
+    rows, columns = _axes(core, scale, device)
+    return resampling.enlarge(_wide_window(wide, core, device), rows, columns), rows, columns, None
+
+
+def _window(
+    wide: Photo, aligned: AlignedPair, core: Box, scale: float, device: torch.device
+) -> detail.Window | None:
+    """The wide and tele photo in and around a tile; None where the tele shows nothing of it."""
+    top, left, height, width = _extent(core)
+    valid = detail.faded(aligned, top, left, height, width)
+    if not valid.any():
+        return None
+    rows, columns = _axes(core, scale, device)
+    tele, _ = aligned.tele_at(_positions(rows, scale), _positions(columns, scale))
+    return detail.Window(
+        _wide_window(wide, core, device),
+        torch.from_numpy(np.ascontiguousarray(tele.transpose(2, 0, 1))).to(device),
+        torch.from_numpy(valid).to(device),
+        rows,
+        columns,
+    )
+
+
+def _wide_window(wide: Photo, core: Box, device: torch.device) -> torch.Tensor:
+    window = wide.window(*_extent(core))
+    return torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1))).to(device)
+
+
+def _extent(core: Box) -> tuple[int, int, int, int]:
+    """A tile with its margin: top, left, height, width."""
+    margin = resampling.MARGIN
+    top, left, bottom, right = core
+    return top - margin, left - margin, bottom - top + 2 * margin, right - left + 2 * margin
+
+
+def _axes(core: Box, scale: float, device: torch.device) -> tuple[resampling.Axis, resampling.Axis]:
+    top, left, height, width = _extent(core)
+    return (
+        resampling.axis(top, height, scale, device),
+        resampling.axis(left, width, scale, device),
+    )
+
+
+def _positions(axis: resampling.Axis, scale: float) -> npt.NDArray[np.float64]:
+    """Where an axis's outputs lie, in wide pixels."""
+    outputs = np.arange(axis.enlarge.shape[0], dtype=np.float64)
+    return (axis.first + outputs + 0.5) / scale - 0.5
+
+
+def _outputs(start: int, stop: int, scale: float) -> tuple[int, int]:
+    """The output pixels whose centres lie in wide pixels start..stop."""
+    return resampling.first_output(start, scale), resampling.first_output(stop, scale)
+
+
+def _tiles(box: Box) -> Iterator[Box]:
+    top, left, bottom, right = box
+    for y in range(top, bottom, TILE):
+        for x in range(left, right, TILE):
+            yield y, x, min(y + TILE, bottom), min(x + TILE, right)
+
+
+def _quantised(part: torch.Tensor, white: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    values = (part * white + 0.5).clamp(0, white).permute(1, 2, 0).cpu().numpy()
+    return values.astype(dtype)
+
+
+def _coarser(share: Floats, step: int) -> npt.NDArray[np.uint8]:
+    """Means over step x step pixels, of 255; the last row and column over what there is."""
+    height, width = (-(-n // step) * step for n in share.shape)
+    padded = np.pad(share, ((0, height - share.shape[0]), (0, width - share.shape[1])), mode="edge")
+    means = padded.reshape(height // step, step, width // step, step).mean(axis=(1, 3))
+    rounded: npt.NDArray[np.uint8] = np.rint(means * 255).astype(np.uint8)
+    return rounded
