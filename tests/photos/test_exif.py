@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualsr_cli.photos import Metadata, parse_capture, read_header, result_metadata
+from dualsr_cli.photos import Metadata, parse_capture, read_header, result_metadata, write_photo
 
-from .conftest import DATA
+from .conftest import DATA, picture
 
 PHONES = sorted(DATA.glob("*.jpg"))
 
@@ -104,6 +104,18 @@ def test_a_block_with_a_thumbnail_only_is_sound() -> None:
     exif = struct.pack("<2sHIHI", b"II", 42, 8, 0, 14) + struct.pack("<H", 2) + stale + bytes(104)
     tags = exifread.process_file(io.BytesIO(result_of(exif)), details=False)
     assert {name: tag.values for name, tag in tags.items()} == {"Image Software": "dualsr 9.9"}
+
+
+def test_many_entries_that_share_one_large_value_do_not_fill_the_memory(tmp_path: Path) -> None:
+    """60 KB that would unfold to 60 MB in a copy of every value, or to GBs in a TIFF file."""
+    records = b"".join(struct.pack("<HHII", 0x9000 + i, 7, 50_000, 8) for i in range(1000))
+    exif = struct.pack("<2sHIH", b"II", 42, 8, 1000) + records + bytes(50_000)
+    result = result_of(exif)
+    assert len(result) < 2 * len(exif)
+    for repeats, suffix in ((1, "jpg"), (200, "tif")):
+        path = tmp_path / f"a.{suffix}"
+        write_photo(path, picture(), Metadata(exif=exif + bytes(50_000 * repeats)))
+        assert len(read_header(path).metadata.exif or b"") < 80 << 20
 
 
 def looping(order: str = "<") -> bytes:

@@ -150,6 +150,22 @@ def test_a_palette_is_expanded(tmp_path: Path) -> None:
     assert np.array_equal(photo.pixels, np.asarray(image.convert("RGB")))
 
 
+def test_a_tiff_with_a_thumbnail_as_its_second_page_is_read(tmp_path: Path) -> None:
+    small = Image.fromarray(picture(12, 16))
+    small.encoderinfo = {"tiffinfo": {254: 1}}  # a reduced picture
+    data = saved(IMAGE, "TIFF", save_all=True, append_images=[small])
+    photo = read_photo(file(tmp_path, "a.tif", data))
+    assert np.array_equal(photo.pixels, picture())
+
+
+def test_garbage_between_the_segments_of_a_jpeg_is_no_damage(
+    tmp_path: Path, photos: dict[str, bytes]
+) -> None:
+    data = photos["8.jpg"]
+    at = data.index(b"\xff\xdb")
+    assert read_photo(file(tmp_path, "a.jpg", data[:at] + bytes(7) + data[at:])).width == 64
+
+
 def rgba(alpha: int) -> np.ndarray:
     result = np.dstack([picture(), np.full((48, 64), 255, np.uint8)])
     result[30, 40, 3] = alpha
@@ -328,7 +344,7 @@ UNSOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     "animated.png": ("is animated", lambda: saved(IMAGE, "PNG", **ANIMATION)),
     "animated.webp": ("is animated", lambda: saved(IMAGE, "WEBP", **ANIMATION)),
     "animated.avif": ("is animated", lambda: saved(IMAGE, "AVIF", **ANIMATION)),
-    "pages.tif": ("has 2 pages", lambda: saved(IMAGE, "TIFF", **ANIMATION)),
+    "pages.tif": ("has several pages", lambda: saved(IMAGE, "TIFF", **ANIMATION)),
     "cmyk.jpg": ("is in CMYK", lambda: saved(IMAGE.convert("CMYK"), "JPEG")),
     "cmyk.tif": ("is in CMYK", lambda: saved(IMAGE.convert("CMYK"), "TIFF")),
     "lab.tif": ("is in the colour space lab", lab_tiff),
