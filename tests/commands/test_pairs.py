@@ -89,3 +89,35 @@ def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize("wrong", [["--max-gap", "-1"], ["--max-gap", "soon"], ["--csv"]])
 def test_wrong_usage(album: Path, wrong: list[str]) -> None:
     assert commands.run(["pairs", str(album), *wrong]) == 2
+
+
+def test_pictures_settle_what_exif_does_not_tell(
+    sample_pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.run(["pairs", str(sample_pairs), "--json"]) == 0
+    items = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    evidence = {
+        Path(item["wide"]).parent.name: item["evidence"]
+        for item in items
+        if item["event"] == "pair"
+    }
+    assert evidence == {
+        "city": "names, content",
+        "statue": "names, content",
+        "facade": "names",
+        "phone-heic": "names",
+        "phone-jpeg": "names",
+    }
+    assert {Path(item["path"]).parent.name for item in items if item["event"] == "leftover"} == {
+        "other-scene"
+    }
+
+
+def test_a_stripped_tele_of_another_scene_is_left_over(
+    sample_pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, source in (("1_wide", "city/wide.png"), ("1_tele", "statue/tele.jpg")):
+        with Image.open(sample_pairs / source) as picture:
+            picture.convert("RGB").save(tmp_path / f"{name}.png")
+    assert commands.run(["pairs", str(tmp_path)]) == 1
+    assert "1_wide.png does not show the same scene as 1_tele.png" in capsys.readouterr().out
