@@ -62,6 +62,8 @@ _REFUSED_PREFIXES = {
 }
 _SEQUENCES = {b"avis": "AVIF", b"msf1": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC"}
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"}
+_EXTENT_BOX = b"\0\0\0\x14ispe\0\0\0\0"  # its length, name and version; the size follows
+_BOXES = 1 << 16  # bytes from the start in which HEIF properties are looked for
 _USE = "use a JPEG, PNG, TIFF, HEIC, WebP, AVIF or DNG photo"
 
 
@@ -144,7 +146,12 @@ def check_size(path: Path, width: int, height: int) -> None:
 
 
 def check_declared_size(path: Path, name: str, data: mmap.mmap) -> None:
-    """Check the size that a JPEG or PNG header declares, also where no decoder would open it."""
+    """Check the size that a header declares, also where no decoder would open it."""
+    if name in ("heic", "avif"):
+        at = data.find(_EXTENT_BOX, 0, _BOXES)
+        while at >= 0 and at + 20 <= len(data):
+            check_size(path, *struct.unpack(">II", data[at + 12 : at + 20]))
+            at = data.find(_EXTENT_BOX, at + 20, _BOXES)
     if name == "png" and data[12:16] == b"IHDR" and len(data) >= 24:
         check_size(path, *struct.unpack(">II", data[16:24]))
     if name == "jpeg":
@@ -186,7 +193,7 @@ def png_is_animated(data: mmap.mmap | bytes) -> bool:
 
 def colour_code_points(data: mmap.mmap | bytes) -> tuple[int, int]:
     """(primaries, transfer) that a HEIF or AVIF states as numbers; (2, 2), unspecified, if none."""
-    at = data.find(b"colrnclx", 0, 1 << 16)
+    at = data.find(b"colrnclx", 0, _BOXES)
     if at < 0 or at + 12 > len(data):
         return 2, 2
     primaries, transfer = struct.unpack(">HH", data[at + 8 : at + 12])

@@ -302,8 +302,8 @@ def tiff_with_size(width: int, height: int) -> bytes:
     return data
 
 
-def heic_with_size(width: int, height: int) -> bytes:
-    data = heic(picture(64, 64))
+def heif_with_size(data: bytes, width: int, height: int) -> bytes:
+    """`data` is a HEIC or AVIF of 64 x 64 pixels."""
     old = b"ispe\0\0\0\0" + struct.pack(">II", 64, 64)
     assert old in data
     return data.replace(old, b"ispe\0\0\0\0" + struct.pack(">II", width, height))
@@ -323,6 +323,8 @@ def lab_tiff() -> bytes:
 
 
 IMAGE = Image.fromarray(picture())
+HEIC = heic(picture(64, 64))
+AVIF = saved(Image.fromarray(picture(64, 64)), "AVIF")
 TURNED = IMAGE.transpose(Image.Transpose.ROTATE_180)
 ANIMATION: dict[str, object] = {"save_all": True, "append_images": [TURNED]}
 
@@ -359,12 +361,16 @@ UNSOUND: dict[str, tuple[str, Callable[[], bytes]]] = {
     "wide.png": ("is 60000 x 40 pixels", lambda: png_header(60_000, 40)),
     "wide.jpg": ("is 60000 x 40 pixels", lambda: jpeg_with_size(60_000, 40)),
     "wide.tif": ("is 60000 x 40 pixels", lambda: tiff_with_size(60_000, 40)),
-    "wide.heic": ("is ", lambda: heic_with_size(60_000, 40)),
+    "wide.heic": ("is 60000 x 40 pixels", lambda: heif_with_size(HEIC, 60_000, 40)),
+    "wide.avif": ("is 900000000 x 4 pixels", lambda: heif_with_size(AVIF, 900_000_000, 4)),
+    "no_pixels.heic": ("has no pixels", lambda: heif_with_size(HEIC, 0, 0)),
+    "no_pixels.avif": ("has no pixels", lambda: heif_with_size(AVIF, 0, 0)),
     "bomb.png": ("megapixels", lambda: png_header(39_000, 39_000)),
     "bomb.jpg": ("megapixels", lambda: jpeg_with_size(39_000, 39_000)),
     "bomb.tif": ("megapixels", lambda: tiff_with_size(39_000, 39_000)),
-    "bomb.heic": ("is |has ", lambda: heic_with_size(30_000, 30_000)),
-    "bomb.webp": ("is |has ", lambda: webp_with_size(16_383, 16_383)),
+    "bomb.heic": ("has 900 megapixels", lambda: heif_with_size(HEIC, 30_000, 30_000)),
+    "bomb.avif": ("has 900 megapixels", lambda: heif_with_size(AVIF, 30_000, 30_000)),
+    "bomb.webp": ("is truncated or damaged", lambda: webp_with_size(16_383, 16_383)),
     "2_000_000_000.png": ("is 2000000000 x 1", lambda: png_header(2_000_000_000, 1)),
 }
 
@@ -376,9 +382,8 @@ def test_an_unsound_file_gets_its_sentence(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError) as caught:
         read_photo(path)
     sentence = str(caught.value)
-    assert sentence.startswith(f"{path} {words}") or any(
-        word in sentence for word in words.split("|")
-    )
+    assert sentence.startswith(f"{path} ")
+    assert words in sentence
     assert "\n" not in sentence
     assert len(sentence) < len(str(path)) + 160
     assert caught.value.path == path
