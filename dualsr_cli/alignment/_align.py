@@ -9,7 +9,7 @@ import numpy as np
 
 from dualsr_cli.alignment import _flow, _homography, _mesh, _tone
 from dualsr_cli.alignment.aligned_pair import AlignedPair, Fit, Grid, Tone
-from dualsr_cli.errors import AlignmentError, DualsrError
+from dualsr_cli.errors import AlignmentError
 from dualsr_cli.photos import Photo, read_photo, zoom_ratio
 
 
@@ -40,12 +40,15 @@ def _align(wide: Photo, tele: Photo, zoom: float | None) -> AlignedPair:
     blank = Fit(len(matches.wide), *_shape(homography, wide, tele), 0.0, 255.0, 0.0)
     nothing = Grid(np.zeros((2, 2, 1), np.float32), box)
     aligned = AlignedPair(wide, tele, homography, box, mesh, Tone.identity(box), nothing, blank)
+    small = _flow.with_small_tele(aligned)
     # Twice: flow needs matched tones to be right, and tones need matched pixels.
     for _ in range(2):
-        following, evidence, wide_colours, tele_colours = _flow.coarse(aligned)
+        following, evidence, wide_colours, tele_colours = _flow.coarse(small)
         tone = _tone.fit(wide_colours, tele_colours, evidence.valid, box)
-        aligned = replace(following, tone=tone)
-    aligned, residual = _flow.fine(aligned)
+        small = replace(following, tone=tone)
+    aligned, residual = _flow.fine(
+        replace(aligned, displacement=small.displacement, tone=small.tone)
+    )
     return replace(aligned, fit=_measured(aligned, residual))
 
 
@@ -68,17 +71,14 @@ def _measured(aligned: AlignedPair, residual: float) -> Fit:
 
 
 def same_scene(wide: Path, tele: Path) -> float:
-    """How surely two files show one scene, 0..1, whichever is the wide one: for pairing.
+    """How surely `tele` shows a part of the scene of `wide`, 0..1: for pairing.
 
-    A photo that cannot be read shows nothing: 0.
+    0 as well where they do so the other way round. Raises InputError for an unreadable file.
     """
-    try:
-        photos = read_photo(wide), read_photo(tele)
-    except DualsrError:
-        return 0.0
+    photos = read_photo(wide), read_photo(tele)
     zoom = zoom_ratio(photos[0].header.capture, photos[1].header.capture)
     try:
         matches = _homography.find(*photos, zoom)
-    except AlignmentError as error:
-        return 1.0 if error.reason == "swapped" else 0.0
+    except AlignmentError:
+        return 0.0
     return float(min(1.0, len(matches.wide) / 40))

@@ -6,6 +6,8 @@ are computed, so that what one photo sees and the other does not shows itself.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +33,30 @@ class Evidence:
     valid: Floats  # 0..1
 
 
-def coarse(aligned: AlignedPair, side: int = 640) -> tuple[AlignedPair, Evidence, Floats, Floats]:
+COARSE_SIDE = 640  # pixels on the long side of the coarse picture of the footprint
+
+
+def with_small_tele(aligned: AlignedPair) -> AlignedPair:
+    """`aligned` with the tele photo reduced to about what the coarse picture shows of it."""
+    top, left, bottom, right = aligned.box
+    step = max(bottom - top, right - left) / COARSE_SIDE
+    factor = int(max(1.0, step) * aligned.ratio)
+    if factor < 2:
+        return aligned
+    tele = aligned.tele
+    size = max(1, tele.width // factor), max(1, tele.height // factor)
+    small = cv2.resize(tele.pixels, size, interpolation=cv2.INTER_AREA)
+    fx, fy = size[0] / tele.width, size[1] / tele.height
+    shrink = np.array([[fx, 0, 0.5 * fx - 0.5], [0, fy, 0.5 * fy - 0.5], [0, 0, 1]])
+    return replace(
+        aligned,
+        tele=replace(tele, pixels=small),
+        homography=shrink @ aligned.homography,
+        fit=replace(aligned.fit, density=aligned.fit.density * fx),
+    )
+
+
+def coarse(aligned: AlignedPair) -> tuple[AlignedPair, Evidence, Floats, Floats]:
     """`aligned` with flow found on a small picture of the footprint.
 
     Returns also the evidence and the colours (h, w, 3) of wide and untoned tele that it saw after
@@ -39,7 +64,7 @@ def coarse(aligned: AlignedPair, side: int = 640) -> tuple[AlignedPair, Evidence
     """
     top, left, bottom, right = aligned.box
     height, width = bottom - top, right - left
-    factor = min(1.0, side / max(height, width))
+    factor = min(1.0, COARSE_SIDE / max(height, width))
     size = (max(8, round(width * factor)), max(8, round(height * factor)))
     part = aligned.wide.pixels[top:bottom, left:right]
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -67,21 +92,24 @@ def fine(aligned: AlignedPair) -> tuple[AlignedPair, float]:
     confidence = np.zeros((*shape, 1), np.float32)
     vertex_rows = np.linspace(top, bottom - 1, shape[0])
     vertex_columns = np.linspace(left, right - 1, shape[1])
-    residuals = []
-    for tile_top in range(top, bottom, _TILE):
-        for tile_left in range(left, right, _TILE):
-            tile = (tile_top, tile_left, min(tile_top + _TILE, bottom),
-                    min(tile_left + _TILE, right))  # fmt: skip
-            first, last = np.searchsorted(vertex_rows, (tile[0] - 0.5, tile[2] - 0.5))
-            begin, end = np.searchsorted(vertex_columns, (tile[1] - 0.5, tile[3] - 0.5))
-            if first == last or begin == end:
-                continue
-            moved, sure, residual = _fine_tile(
-                aligned, tile, vertex_rows[first:last], vertex_columns[begin:end]
-            )
-            displacement[first:last, begin:end] = moved
-            confidence[first:last, begin:end, 0] = sure
-            residuals.append(residual)
+
+    def refine(corner: tuple[int, int]) -> Floats:
+        y, x = corner
+        tile = y, x, min(y + _TILE, bottom), min(x + _TILE, right)
+        first, last = np.searchsorted(vertex_rows, (tile[0] - 0.5, tile[2] - 0.5))
+        begin, end = np.searchsorted(vertex_columns, (tile[1] - 0.5, tile[3] - 0.5))
+        if first == last or begin == end:
+            return np.zeros(0, np.float32)
+        place = slice(first, last), slice(begin, end)
+        displacement[place], confidence[..., 0][place], residual = _fine_tile(
+            aligned, tile, vertex_rows[place[0]], vertex_columns[place[1]]
+        )
+        return residual
+
+    corners = [(y, x) for y in range(top, bottom, _TILE) for x in range(left, right, _TILE)]
+    # Much of a tile's work runs on one core: as many tiles at once as there are cores.
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        residuals = list(pool.map(refine, corners))
     # A sure pixel beside an unsure one is at the edge of what moved or is hidden.
     smooth = cv2.GaussianBlur(cv2.erode(confidence[..., 0], np.ones((3, 3))), (0, 0), 1.5)
     return (
@@ -90,7 +118,7 @@ def fine(aligned: AlignedPair) -> tuple[AlignedPair, float]:
             displacement=Grid(displacement, aligned.box),
             confidence=Grid(smooth[..., None], aligned.box),
         ),
-        float(np.median(np.concatenate(residuals))) if residuals else 255.0,
+        float(np.median(np.concatenate(residuals))) if any(map(len, residuals)) else 255.0,
     )
 
 

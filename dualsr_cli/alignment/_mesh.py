@@ -42,14 +42,14 @@ def fit(
         (0, 0, (1 - u) * (1 - v)), (0, 1, u * (1 - v)), (1, 0, (1 - u) * v), (1, 1, u * v),
     ):  # fmt: skip
         data[index, (row + down) * side + column + right_] = weight
-    smooth = _second_differences(side) * np.sqrt(_SMOOTHNESS * max(len(u), 1) / (side * side))
+    smooth = _second_differences(side)
+    tie = smooth.T @ smooth * (_SMOOTHNESS * max(len(u), 1) / (side * side))
     solution = np.zeros((side * side, 2))
     for _ in range(5):
         residual = np.linalg.norm(data @ solution - target, axis=1)
         weight = 1 / np.sqrt(1 + (residual / _ROBUST) ** 2)
-        left_side = np.vstack([data * weight[:, None], smooth])
-        right_side = np.vstack([target * weight[:, None], np.zeros((len(smooth), 2))])
-        solution, *_ = np.linalg.lstsq(left_side, right_side, rcond=None)
+        weighted = data * (weight * weight)[:, None]
+        solution = np.linalg.solve(weighted.T @ data + tie, weighted.T @ target)
     return solution.reshape(side, side, 2).astype(np.float32)
 
 

@@ -30,11 +30,13 @@ class Grid:
         top, left, bottom, right = self.box
         down = _weights(rows, top, bottom, self.values.shape[0])
         across = _weights(columns, left, right, self.values.shape[1])
-        low, high, part = down
-        between = self.values[low] + part[:, None, None] * (self.values[high] - self.values[low])
         low, high, part = across
-        first = between[:, low]
-        result: Floats = first + part[None, :, None] * (between[:, high] - first)
+        begin, end = down[0].min(), down[1].max() + 1  # the rows of vertices that are asked for
+        first = self.values[begin:end, low]
+        between = first + part[None, :, None] * (self.values[begin:end, high] - first)
+        low, high, part = down
+        first = between[low - begin]
+        result: Floats = first + part[:, None, None] * (between[high - begin] - first)
         return result
 
 
@@ -140,11 +142,11 @@ class AlignedPair:
         step = float(rows[1] - rows[0]) if len(rows) > 1 else 1.0
         taps = max(1, int(np.ceil(step * self.ratio - 0.1)))
         offsets = ((np.arange(taps) + 0.5) / taps - 0.5) * step
-        x, y = self._tele_points(
+        points = self._tele_points(
             (rows[:, None] + offsets).ravel(), (columns[:, None] + offsets).ravel()
         )
-        colours = _sample(self.tele, x, y)
-        valid = self._inside(x, y)
+        colours = _sample(self.tele, *points)
+        valid = self._inside(*points)
         if taps > 1:
             size = (len(columns), len(rows))
             colours = cv2.resize(colours, size, interpolation=cv2.INTER_AREA)
@@ -159,32 +161,50 @@ class AlignedPair:
         """1 where the crossings of wide rows and columns lie in the tele photo, else 0."""
         return self._inside(*self._tele_points(rows, columns))
 
-    def _inside(self, x: Floats, y: Floats) -> Floats:
-        inside = (x >= 0) & (y >= 0) & (x <= self.tele.width - 1) & (y <= self.tele.height - 1)
-        return inside.astype(np.float32)
-
     def _tele_points(
         self, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
-    ) -> tuple[Floats, Floats]:
+    ) -> tuple[Floats, Floats, npt.NDArray[np.float64]]:
+        """Tele x and y (m, n) at the crossings, counted from a tele point (2,) among them.
+
+        Counted so, float32 (fast) is exact to 1/10,000 pixel in a photo of any size.
+        """
+        x0, y0 = float(columns[len(columns) // 2]), float(rows[len(rows) // 2])
         moved = self.displacement.at(rows, columns)
-        # float64 for the large coordinates, float32 (24 bits) for the result: 1/1000 pixel at 16k
-        x = columns[None, :] + moved[..., 0]
-        y = rows[:, None] + moved[..., 1]
+        dx = moved[..., 0] + (columns - x0).astype(np.float32)
+        dy = moved[..., 1] + (rows - y0).astype(np.float32)[:, None]
         h = self.homography
-        scale = 1 / (h[2, 0] * x + h[2, 1] * y + h[2, 2])
-        tele_x = (h[0, 0] * x + h[0, 1] * y + h[0, 2]) * scale
-        tele_y = (h[1, 0] * x + h[1, 1] * y + h[1, 2]) * scale
-        return tele_x.astype(np.float32), tele_y.astype(np.float32)
+        numerator_x, numerator_y, denominator = h @ np.array([x0, y0, 1.0])
+        origin = np.array([numerator_x, numerator_y]) / denominator
+        scale = 1 / (dx * np.float32(h[2, 0]) + dy * np.float32(h[2, 1]) + np.float32(denominator))
+        slope = (h[:2, :2] - origin[:, None] * h[2, :2]).astype(np.float32)
+        x = (dx * slope[0, 0] + dy * slope[0, 1]) * scale
+        y = (dx * slope[1, 0] + dy * slope[1, 1]) * scale
+        return x, y, origin
+
+    def _inside(self, x: Floats, y: Floats, origin: npt.NDArray[np.float64]) -> Floats:
+        right, bottom = self.tele.width - 1 - origin[0], self.tele.height - 1 - origin[1]
+        inside = (x >= -origin[0]) & (y >= -origin[1]) & (x <= right) & (y <= bottom)
+        result: Floats = inside.astype(np.float32)
+        return result
 
 
-def _sample(photo: Photo, x: Floats, y: Floats) -> Floats:
-    """Bicubic samples (m, n, 3) 0..1 at photo coordinates; only the part needed is converted."""
-    left = int(np.clip(np.floor(x.min()) - 3, 0, photo.width - 1))
-    top = int(np.clip(np.floor(y.min()) - 3, 0, photo.height - 1))
-    right = int(np.clip(np.ceil(x.max()) + 4, left + 1, photo.width))
-    bottom = int(np.clip(np.ceil(y.max()) + 4, top + 1, photo.height))
-    part = photo.window(top, left, bottom - top, right - left)
+def _sample(photo: Photo, x: Floats, y: Floats, origin: npt.NDArray[np.float64]) -> Floats:
+    """Bicubic samples (m, n, 3) 0..1 at photo points counted from `origin`.
+
+    Only the part of the photo that is needed is converted to floating point.
+    """
+    low = [int(np.floor(v.min() + o)) - 3 for v, o in ((x, origin[0]), (y, origin[1]))]
+    high = [int(np.ceil(v.max() + o)) + 4 for v, o in ((x, origin[0]), (y, origin[1]))]
+    left, right = np.clip([low[0], high[0]], [0, 1], [photo.width - 1, photo.width])
+    top, bottom = np.clip([low[1], high[1]], [0, 1], [photo.height - 1, photo.height])
+    left, top = min(left, right - 1), min(top, bottom - 1)
+    part = photo.window(int(top), int(left), int(bottom - top), int(right - left))
+    shift = origin - [left, top]
     samples: Floats = cv2.remap(
-        part, x - left, y - top, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        part,
+        x + np.float32(shift[0]),
+        y + np.float32(shift[1]),
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     return samples

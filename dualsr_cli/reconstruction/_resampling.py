@@ -4,7 +4,7 @@ Reducing (D) is what a sensor of the wide photo's pixel size would have seen: th
 one wide pixel and the antialiased bicubic kernel, in equal parts (real lenses and raw converters
 lie between the two). Enlarging is P = L (D L)^-1 with L the Lanczos-4 kernel: the picture of
 Lanczos's shape whose reduction is exactly the input, D P = I. Both are separable, so a window
-(c, h, w) is enlarged by two matrix products, on any device, at any scale.
+(c, h, w) is enlarged by products with banded matrices, on any device, at any scale.
 """
 
 from __future__ import annotations
@@ -23,6 +23,42 @@ MARGIN = 24
 """Wide pixels beyond which a pixel has no visible say in an operator's result."""
 
 
+_BLOCK = 64  # outputs that are computed by one dense product
+_NEGLIGIBLE = 1e-5  # share of a weight in the largest
+
+
+class Banded:
+    """A matrix (outputs, inputs) whose weights lie near its diagonal, kept as dense blocks.
+
+    Multiplying by the blocks takes a fifth of the dense product's arithmetic, at its rate.
+    """
+
+    def __init__(self, matrix: Matrix, device: str) -> None:
+        self.outputs, self.inputs = matrix.shape
+        self._blocks: list[tuple[slice, slice, torch.Tensor]] = []
+        kept = np.abs(matrix) > _NEGLIGIBLE * np.abs(matrix).max()
+        for start in range(0, self.outputs, _BLOCK):
+            rows = slice(start, min(start + _BLOCK, self.outputs))
+            used = np.flatnonzero(kept[rows].any(axis=0))
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            block = torch.from_numpy(matrix[rows, columns].astype(np.float32))
+            self._blocks.append((rows, columns, block.to(device)))
+
+    def down(self, window: torch.Tensor) -> torch.Tensor:
+        """(..., inputs, w) -> (..., outputs, w)."""
+        result = window.new_empty((*window.shape[:-2], self.outputs, window.shape[-1]))
+        for rows, columns, block in self._blocks:
+            result[..., rows, :] = block @ window[..., columns, :]
+        return result
+
+    def across(self, window: torch.Tensor) -> torch.Tensor:
+        """(..., h, inputs) -> (..., h, outputs)."""
+        result = window.new_empty((*window.shape[:-1], self.outputs))
+        for rows, columns, block in self._blocks:
+            result[..., rows] = window[..., columns] @ block.T
+        return result
+
+
 @dataclass(frozen=True, eq=False)
 class Axis:
     """The operators of one axis of a window: input pixels start..start+count of the photo.
@@ -30,8 +66,8 @@ class Axis:
     `first` is the photo's output pixel that row 0 of `enlarge` makes.
     """
 
-    enlarge: torch.Tensor  # (outputs, count) float32
-    reduce: torch.Tensor  # (count, outputs) float32
+    enlarge: Banded  # count -> outputs
+    reduce: Banded  # outputs -> count
     first: int
 
 
@@ -55,16 +91,12 @@ def first_output(start: int, scale: float) -> int:
 @lru_cache(maxsize=64)
 def _operators(
     phase: float, count: int, outputs: int, scale: float, device: str
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[Banded, Banded]:
     positions = phase + np.arange(outputs) / scale  # of the outputs, in the window's input pixels
     lanczos = _lanczos(positions, count)
     reduce = (_box(positions, count, scale) + _bicubic(positions, count)) / 2
     enlarge = lanczos @ np.linalg.inv(reduce @ lanczos)
-
-    def tensor(matrix: Matrix) -> torch.Tensor:
-        return torch.from_numpy(matrix.astype(np.float32)).to(device)
-
-    return tensor(enlarge), tensor(reduce)
+    return Banded(enlarge, device), Banded(reduce, device)
 
 
 def _lanczos(positions: Matrix, count: int) -> Matrix:
@@ -103,7 +135,7 @@ def _rows_to_one(matrix: Matrix) -> Matrix:
 
 
 @lru_cache(maxsize=64)
-def gaussian(count: int, sigma: float, device: str) -> torch.Tensor:
+def _gaussian(count: int, sigma: float, device: str) -> Banded:
     """(count, count): blurs one axis of a window, mirrored at its ends."""
     radius = math.ceil(4 * sigma)
     offsets = np.arange(-radius, radius + 1)
@@ -111,15 +143,15 @@ def gaussian(count: int, sigma: float, device: str) -> torch.Tensor:
     matrix = np.zeros((count, count))
     rows = np.arange(count)[:, None]
     np.add.at(matrix, (rows, _mirrored(rows + offsets, count)), weights / weights.sum())
-    return torch.from_numpy(matrix.astype(np.float32)).to(device)
+    return Banded(matrix, device)
 
 
 def blur(window: torch.Tensor, sigma: float) -> torch.Tensor:
     """A window (..., h, w), blurred by a Gaussian of `sigma` pixels."""
     device = str(window.device)
-    down = gaussian(window.shape[-2], sigma, device)
-    across = gaussian(window.shape[-1], sigma, device)
-    return down @ window @ across.T
+    down = _gaussian(window.shape[-2], sigma, device)
+    across = _gaussian(window.shape[-1], sigma, device)
+    return across.across(down.down(window))
 
 
 def _mirrored(index: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
@@ -130,9 +162,9 @@ def _mirrored(index: npt.NDArray[np.intp], count: int) -> npt.NDArray[np.intp]:
 
 def enlarge(window: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
     """(c, h, w) -> (c, outputs down, outputs across)."""
-    return rows.enlarge @ window @ columns.enlarge.T
+    return columns.enlarge.across(rows.enlarge.down(window))
 
 
 def reduce(window: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
     """(c, outputs down, outputs across) -> (c, h, w)."""
-    return rows.reduce @ window @ columns.reduce.T
+    return rows.reduce.down(columns.reduce.across(window))

@@ -70,19 +70,24 @@ class Window:
         return reduce(self.tele, self.rows, self.columns)
 
 
-def bands(window: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The finest band of (3, h, w) and the octave below it."""
-    softer, softest = blur(window, _FINEST), blur(window, _NEXT)
-    return window - softer, softer - softest
+def finest(window: torch.Tensor) -> torch.Tensor:
+    """The finest band of (3, h, w)."""
+    return window - blur(window, _FINEST)
+
+
+def next_finest(window: torch.Tensor) -> torch.Tensor:
+    """The octave below the finest band of (3, h, w)."""
+    return blur(window, _FINEST) - blur(window, _NEXT)
 
 
 def moments(window: Window) -> npt.NDArray[np.float64]:
     """Sums <h, h>, <k, k>, <h, k> of both bands over the valid pixels: (2, 3), float64."""
     inside = (window.valid > 0.99).to(window.wide.dtype)
-    sums = [
-        [float((a * b * inside).sum(dtype=torch.float64)) for a, b in ((h, h), (k, k), (h, k))]
-        for h, k in zip(bands(window.wide), bands(window.reduced()), strict=True)
-    ]
+    tele = window.reduced()
+    sums = []
+    for band in (finest, next_finest):
+        h, k = band(window.wide) * inside, band(tele) * inside
+        sums.append([float((a * b).double().sum()) for a, b in ((h, h), (k, k), (h, k))])
     return np.array(sums)
 
 
@@ -112,7 +117,7 @@ def transfer(window: Window, pair: Agreement) -> tuple[torch.Tensor, torch.Tenso
 
 def _agreeing(wide: torch.Tensor, tele: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """rho^2 at each pixel, (h, w)."""
-    h, k = bands(wide)[0], bands(tele)[0]
+    h, k = finest(wide), finest(tele)
     inside = (valid > 0).to(wide.dtype)
     products = torch.stack([(h * h).sum(0), (k * k).sum(0), (h * k).sum(0), torch.ones_like(valid)])
     mean = blur(products * inside, _NEIGHBOURHOOD)
@@ -124,7 +129,7 @@ def _agreeing(wide: torch.Tensor, tele: torch.Tensor, valid: torch.Tensor) -> to
 
 def _linear(share: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
     """(h, w) on the output grid: smooth, and never outside its neighbours' range."""
-    size = (rows.enlarge.shape[0], columns.enlarge.shape[0])
+    size = (rows.enlarge.outputs, columns.enlarge.outputs)
     return torch.nn.functional.interpolate(
         share[None, None], size=size, mode="bilinear", align_corners=False
     )[0, 0]

@@ -6,7 +6,9 @@ on the tiling, for its window has the margin that the operators need.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,16 +68,17 @@ def measure(aligned: AlignedPair, device: str = "cpu") -> detail.Agreement:
     top, left, bottom, right = aligned.box
     rows = _spread(top, bottom, min(TILE, bottom - top))
     columns = _spread(left, right, min(TILE, right - left))
-    sums = np.zeros((2, 3))
-    with torch.inference_mode():
-        for tile_top in rows:
-            for tile_left in columns:
-                core = (tile_top, tile_left, min(tile_top + TILE, bottom),
-                        min(tile_left + TILE, right))  # fmt: skip
-                window = _window(aligned.wide, aligned, core, 2.0, torch.device(device))
-                if window is not None:
-                    sums += detail.moments(window)
-    found = detail.agreement(sums)
+    where = torch.device(device)
+
+    def sums(corner: tuple[int, int]) -> npt.NDArray[np.float64]:
+        core = (*corner, min(corner[0] + TILE, bottom), min(corner[1] + TILE, right))
+        with torch.inference_mode():
+            window = _window(aligned.wide, aligned, core, 2.0, where)
+            return np.zeros((2, 3)) if window is None else detail.moments(window)
+
+    with tile_pool() as pool:
+        parts = list(pool.map(sums, [(y, x) for y in rows for x in columns]))
+    found = detail.agreement(np.sum(parts, axis=0))
     wide, tele = aligned.wide.path.name, aligned.tele.path.name
     if found.sharpness < 0.3 and found.correlation[1] > 0.3:
         raise AlignmentError(
@@ -128,8 +131,9 @@ def reconstruct(
     tiles = list(_tiles(box))
     where = torch.device(device)
     progress("upscale", 0, len(tiles))
-    with torch.inference_mode():
-        for done, core in enumerate(tiles, 1):
+
+    def make(core: Box) -> None:
+        with torch.inference_mode():
             result, rows, columns, share = _tile(wide, aligned, agreement, core, scale, where)
             top, bottom = _outputs(core[0], core[2], scale)
             left, right = _outputs(core[1], core[3], scale)
@@ -138,15 +142,28 @@ def reconstruct(
             pixels[
                 top - first_row : bottom - first_row, left - first_column : right - first_column
             ] = _quantised(part, wide.max_value, wide.pixels.dtype)
-            if share is not None:
-                place = (core[0] - box[0]) // step, (core[1] - box[1]) // step
-                taken = _coarser(share, step)
-                area = provenance[place[0] :, place[1] :][: taken.shape[0], : taken.shape[1]]
-                area[..., 0], area[..., 2] = taken, 255 - taken
+        if share is not None:
+            taken = _coarser(share, step)
+            y, x = (core[0] - box[0]) // step, (core[1] - box[1]) // step
+            area = provenance[y : y + taken.shape[0], x : x + taken.shape[1]]
+            area[..., 0], area[..., 2] = taken, 255 - taken
+
+    with tile_pool() as pool:
+        for done, _ in enumerate(pool.map(make, tiles), 1):
             progress("upscale", done, len(tiles))
     means = provenance.reshape(-1, 3).mean(axis=0, dtype=np.float64) / 255
     return Reconstruction(
         pixels, scale, box, provenance, (float(means[0]), float(means[1]), float(means[2]))
+    )
+
+
+def tile_pool() -> ThreadPoolExecutor:
+    """A thread a core, each of which runs its torch operations on one core alone.
+
+    A tile's operations are too small to be shared out well; whole tiles are shared out instead.
+    """
+    return ThreadPoolExecutor(
+        min(os.cpu_count() or 1, 8), initializer=lambda: torch.set_num_threads(1)
     )
 
 
@@ -211,7 +228,7 @@ def _axes(core: Box, scale: float, device: torch.device) -> tuple[resampling.Axi
 
 def _positions(axis: resampling.Axis, scale: float) -> npt.NDArray[np.float64]:
     """Where an axis's outputs lie, in wide pixels."""
-    outputs = np.arange(axis.enlarge.shape[0], dtype=np.float64)
+    outputs = np.arange(axis.enlarge.outputs, dtype=np.float64)
     return (axis.first + outputs + 0.5) / scale - 0.5
 
 
