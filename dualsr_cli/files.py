@@ -20,6 +20,7 @@ _REMEDIES = {
     errno.EACCES: "cannot be written: permission denied; choose a folder that you may write to",
     errno.EPERM: "cannot be written: permission denied; choose a folder that you may write to",
     errno.ENOTDIR: "cannot be written: a part of its path is a file, not a folder",
+    errno.EEXIST: "cannot be written: a part of its path is a file, not a folder",
     errno.EISDIR: "cannot be written: it is a folder; name a file",
     errno.ENAMETOOLONG: "cannot be written: the name is too long; choose a shorter one",
     errno.EFBIG: "cannot be written: the disk does not take files of this size",
@@ -43,8 +44,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     Raises OutputError for what the operating system refuses.
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(path, "cannot be written: it is a folder; name a file")
+    _refuse_folder(path)
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,12 +67,19 @@ def check_writable(path: Path) -> None:
     Makes the folder where it is missing, and an empty temporary in it that is removed again.
     """
     path = Path(path)
-    if path.is_dir():
-        raise OutputError(path, "cannot be written: it is a folder; name a file")
+    _refuse_folder(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def _refuse_folder(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise OutputError(path, _REMEDIES[errno.EISDIR])
     except OSError as error:
         raise output_error(path, error) from error
 

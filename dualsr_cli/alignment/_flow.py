@@ -112,6 +112,7 @@ def fine(aligned: AlignedPair) -> tuple[AlignedPair, float]:
         residuals = list(pool.map(refine, corners))
     # A sure pixel beside an unsure one is at the edge of what moved or is hidden.
     smooth = cv2.GaussianBlur(cv2.erode(confidence[..., 0], np.ones((3, 3))), (0, 0), 1.5)
+    smooth = np.clip(smooth, 0, 1)  # running sums leave values like -1e-17
     return (
         replace(
             aligned,

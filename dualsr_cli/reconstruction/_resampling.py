@@ -69,6 +69,8 @@ class Axis:
     enlarge: Banded  # count -> outputs
     reduce: Banded  # outputs -> count
     first: int
+    phase: float  # where output `first` lies, in the window's input pixels
+    scale: float
 
 
 def axis(start: int, count: int, scale: float, device: torch.device) -> Axis:
@@ -80,7 +82,7 @@ def axis(start: int, count: int, scale: float, device: torch.device) -> Axis:
     first, last = first_output(start, scale), first_output(start + count, scale)
     phase = round((first + 0.5) / scale - 0.5 - start, 9)  # in input pixels, of the first output
     enlarge, reduce = _operators(phase, count, last - first, scale, str(device))
-    return Axis(enlarge, reduce, first)
+    return Axis(enlarge, reduce, first, phase, scale)
 
 
 def first_output(start: int, scale: float) -> int:
@@ -97,6 +99,21 @@ def _operators(
     reduce = (_box(positions, count, scale) + _bicubic(positions, count)) / 2
     enlarge = lanczos @ np.linalg.inv(reduce @ lanczos)
     return Banded(enlarge, device), Banded(reduce, device)
+
+
+def interpolation(axis: Axis, factor: int, device: str) -> Banded:
+    """From a grid of `factor` pixels per input pixel of the axis's window to its outputs."""
+    return _interpolation(
+        axis.phase, axis.enlarge.inputs, axis.enlarge.outputs, axis.scale, factor, device
+    )
+
+
+@lru_cache(maxsize=64)
+def _interpolation(
+    phase: float, count: int, outputs: int, scale: float, factor: int, device: str
+) -> Banded:
+    positions = (phase + np.arange(outputs) / scale + 0.5) * factor - 0.5
+    return Banded(_lanczos(positions, count * factor), device)
 
 
 def _lanczos(positions: Matrix, count: int) -> Matrix:

@@ -28,10 +28,10 @@ from dualsr_cli.alignment import AlignedPair, Floats
 from dualsr_cli.reconstruction._resampling import Axis, blur, enlarge, reduce
 
 MIN_GAIN = 0.5
-_NEIGHBOURHOOD = 4.0  # wide pixels, of the Gaussian that correlations are taken over
+_NEIGHBOURHOOD = 3.0  # wide pixels, of the Gaussian that correlations are taken over
 _NOISE = 2 / 255**2  # energy of a band below which its correlation tells of noise alone
 _FINEST, _NEXT = 0.8, 1.6  # wide pixels: the bands are x - G x and G x - G' x
-_EDGE = 12.0  # wide pixels over which the detail fades in at the footprint's edge
+_EDGE = 8.0  # wide pixels over which the detail fades in at the footprint's edge
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,26 @@ def next_finest(window: torch.Tensor) -> torch.Tensor:
 
 
 def moments(window: Window) -> npt.NDArray[np.float64]:
-    """Sums <h, h>, <k, k>, <h, k> of both bands over the valid pixels: (2, 3), float64."""
-    inside = (window.valid > 0.99).to(window.wide.dtype)
+    """Sums <h, h>, <k, k>, <h, k> of both bands, (2, 3), over all valid pixels and once more
+    weighted by rho^2, (2, 2, 3) float64: where the photos do not lie on each other, their
+    contrasts tell nothing of the lenses.
+    """
     tele = window.reduced()
+    inside = (window.valid > 0.99).to(window.wide.dtype)
+    weights = inside, inside * _agreeing(window.wide, tele, window.valid)
     sums = []
     for band in (finest, next_finest):
-        h, k = band(window.wide) * inside, band(tele) * inside
-        sums.append([float((a * b).double().sum()) for a, b in ((h, h), (k, k), (h, k))])
-    return np.array(sums)
+        h, k = band(window.wide), band(tele)
+        products = [(a * b).sum(0) for a, b in ((h, h), (k, k), (h, k))]
+        sums.append([[float((p * w).double().sum()) for p in products] for w in weights])
+    by_band: npt.NDArray[np.float64] = np.array(sums)
+    return by_band.transpose(1, 0, 2)
 
 
 def agreement(sums: npt.NDArray[np.float64]) -> Agreement:
     """The pair's agreement from the summed `moments` of its windows."""
-    wide, tele, both = (sums[:, i] for i in range(3))
-    contrast = both / np.maximum(tele, 1e-9)
+    wide, tele, both = (sums[0, :, i] for i in range(3))
+    contrast = sums[1, :, 2] / np.maximum(sums[1, :, 1], 1e-9)
     correlation = both / np.sqrt(np.maximum(wide * tele, 1e-18))
     return Agreement(
         (float(contrast[0]), float(contrast[1])),
@@ -104,15 +110,11 @@ def agreement(sums: npt.NDArray[np.float64]) -> Agreement:
 
 
 def transfer(window: Window, pair: Agreement) -> tuple[torch.Tensor, torch.Tensor]:
-    """The window at the output's resolution, (3, ., .), and the share of detail taken, (h, w)."""
-    wide, rows, columns = window.wide, window.rows, window.columns
+    """The tele's detail to add, (3, ., .) on the output grid, and the share taken, (h, w)."""
     tele = window.reduced()
-    share = pair.gain * _agreeing(wide, tele, window.valid) * window.valid
-    detail = window.tele - enlarge(tele, rows, columns)
-    spread = _linear(share, rows, columns)
-    result = enlarge(wide, rows, columns) + spread * detail
-    # The share varies over the picture, so that a little of the detail shows in the reduction.
-    return result + enlarge(wide - reduce(result, rows, columns), rows, columns), share
+    share = pair.gain * _agreeing(window.wide, tele, window.valid) * window.valid
+    detail = window.tele - enlarge(tele, window.rows, window.columns)
+    return spread(share, window.rows, window.columns) * detail, share
 
 
 def _agreeing(wide: torch.Tensor, tele: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
@@ -127,7 +129,7 @@ def _agreeing(wide: torch.Tensor, tele: torch.Tensor, valid: torch.Tensor) -> to
     return squared
 
 
-def _linear(share: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
+def spread(share: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
     """(h, w) on the output grid: smooth, and never outside its neighbours' range."""
     size = (rows.enlarge.outputs, columns.enlarge.outputs)
     return torch.nn.functional.interpolate(

@@ -21,6 +21,7 @@ from dualsr_cli.errors import AlignmentError, UsageError
 from dualsr_cli.photos import Photo
 from dualsr_cli.reconstruction import _resampling as resampling
 from dualsr_cli.reconstruction import detail_transfer as detail
+from dualsr_cli.reconstruction import patch_transfer as patch
 
 Progress = Callable[[str, int, int], None]
 
@@ -65,19 +66,15 @@ def measure(aligned: AlignedPair, device: str = "cpu") -> detail.Agreement:
     Raises AlignmentError where the tele photo has nothing true to give: "does-not-fit" (what it
     shows disagrees with the wide photo), "blurred" (no finer than the wide photo).
     """
-    top, left, bottom, right = aligned.box
-    rows = _spread(top, bottom, min(TILE, bottom - top))
-    columns = _spread(left, right, min(TILE, right - left))
     where = torch.device(device)
 
-    def sums(corner: tuple[int, int]) -> npt.NDArray[np.float64]:
-        core = (*corner, min(corner[0] + TILE, bottom), min(corner[1] + TILE, right))
+    def sums(core: Box) -> npt.NDArray[np.float64]:
         with torch.inference_mode():
-            window = _window(aligned.wide, aligned, core, 2.0, where)
-            return np.zeros((2, 3)) if window is None else detail.moments(window)
+            window = _window(aligned, core, 2.0, where)
+            return np.zeros((2, 2, 3)) if window is None else detail.moments(window)
 
     with tile_pool() as pool:
-        parts = list(pool.map(sums, [(y, x) for y in rows for x in columns]))
+        parts = list(pool.map(sums, _samples(aligned.box)))
     found = detail.agreement(np.sum(parts, axis=0))
     wide, tele = aligned.wide.path.name, aligned.tele.path.name
     if found.sharpness < 0.3 and found.correlation[1] > 0.3:
@@ -95,9 +92,41 @@ def measure(aligned: AlignedPair, device: str = "cpu") -> detail.Agreement:
     return found
 
 
-def _spread(start: int, stop: int, size: int) -> list[int]:
-    count = min(_SAMPLES, max(1, (stop - start) // size))
-    return [round(x) for x in np.linspace(start, stop - size, count)]
+def learn(
+    aligned: AlignedPair, agreement: detail.Agreement, scale: float, device: str = "cpu"
+) -> patch.Patches | None:
+    """Patches of the footprint with their detail; None where no detail was taken."""
+    where = torch.device(device)
+    factor = patch.factor_of(scale)
+    cores = _samples(aligned.box)
+
+    def keys(numbered: tuple[int, Box]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        seed, core = numbered
+        with torch.inference_mode():
+            window = _window(aligned, core, float(factor), where)
+            if window is None:
+                return None
+            taken, share = detail.transfer(window, agreement)
+            usable = (window.valid > 0.99) & (share > 0.05)
+            return patch.sample(window.wide, taken, usable, patch.KEYS // len(cores), seed)
+
+    with tile_pool() as pool:
+        found = [part for part in pool.map(keys, enumerate(cores)) if part is not None]
+    if sum(len(part[0]) for part in found) == 0:
+        return None
+    with torch.inference_mode():
+        return patch.Patches(
+            torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found]), factor
+        )
+
+
+def _samples(box: Box) -> list[Box]:
+    """At most _SAMPLES x _SAMPLES tiles spread evenly over a box."""
+    top, left, bottom, right = box
+    height, width = min(TILE, bottom - top), min(TILE, right - left)
+    down = np.linspace(top, bottom - height, min(_SAMPLES, max(1, (bottom - top) // height)))
+    across = np.linspace(left, right - width, min(_SAMPLES, max(1, (right - left) // width)))
+    return [(round(y), round(x), round(y) + height, round(x) + width) for y in down for x in across]
 
 
 def reconstruct(
@@ -120,6 +149,10 @@ def reconstruct(
     box = box or (0, 0, wide.height, wide.width)
     if aligned is not None and agreement is None:
         agreement = measure(aligned, device)
+    patches = None
+    if aligned is not None and agreement is not None:
+        patches = learn(aligned, agreement, scale, device)
+    source = _Source(wide, aligned, agreement, patches, scale, torch.device(device))
     first_row, last_row = _outputs(box[0], box[2], scale)
     first_column, last_column = _outputs(box[1], box[3], scale)
     pixels = np.empty((last_row - first_row, last_column - first_column, 3), wide.pixels.dtype)
@@ -129,12 +162,11 @@ def reconstruct(
     )
     provenance[..., 2] = 255
     tiles = list(_tiles(box))
-    where = torch.device(device)
     progress("upscale", 0, len(tiles))
 
     def make(core: Box) -> None:
         with torch.inference_mode():
-            result, rows, columns, share = _tile(wide, aligned, agreement, core, scale, where)
+            result, rows, columns, shares = _tile(source, core)
             top, bottom = _outputs(core[0], core[2], scale)
             left, right = _outputs(core[1], core[3], scale)
             part = result[:, top - rows.first : bottom - rows.first]
@@ -142,11 +174,12 @@ def reconstruct(
             pixels[
                 top - first_row : bottom - first_row, left - first_column : right - first_column
             ] = _quantised(part, wide.max_value, wide.pixels.dtype)
-        if share is not None:
+        y, x = (core[0] - box[0]) // step, (core[1] - box[1]) // step
+        for channel, share in enumerate(shares):
             taken = _coarser(share, step)
-            y, x = (core[0] - box[0]) // step, (core[1] - box[1]) // step
             area = provenance[y : y + taken.shape[0], x : x + taken.shape[1]]
-            area[..., 0], area[..., 2] = taken, 255 - taken
+            area[..., channel] = np.minimum(taken, area[..., 2])
+            area[..., 2] -= area[..., channel]
 
     with tile_pool() as pool:
         for done, _ in enumerate(pool.map(make, tiles), 1):
@@ -167,28 +200,52 @@ def tile_pool() -> ThreadPoolExecutor:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """What every tile is made from."""
+
+    wide: Photo
+    aligned: AlignedPair | None
+    agreement: detail.Agreement | None
+    patches: patch.Patches | None
+    scale: float
+    device: torch.device
+
+
 def _tile(
-    wide: Photo,
-    aligned: AlignedPair | None,
-    agreement: detail.Agreement | None,
-    core: Box,
-    scale: float,
-    device: torch.device,
-) -> tuple[torch.Tensor, resampling.Axis, resampling.Axis, Floats | None]:
-    """The window around a tile at the output's resolution, its axes, and the share in the tile."""
-    if aligned is not None and agreement is not None:
-        window = _window(wide, aligned, core, scale, device)
-        if window is not None:
-            result, share = detail.transfer(window, agreement)
-            margin = resampling.MARGIN
-            inside = share[margin:-margin, margin:-margin].cpu().numpy()
-            return result, window.rows, window.columns, inside
-    rows, columns = _axes(core, scale, device)
-    return resampling.enlarge(_wide_window(wide, core, device), rows, columns), rows, columns, None
+    source: _Source, core: Box
+) -> tuple[torch.Tensor, resampling.Axis, resampling.Axis, tuple[Floats, ...]]:
+    """The window around a tile at the output's resolution and its axes.
+
+    Then the shares (h, w), of the tile alone, of detail from the tele and from matched patches.
+    """
+    rows, columns = _axes(core, source.scale, source.device)
+    wide = _wide_window(source.wide, core, source.device)
+    result = resampling.enlarge(wide, rows, columns)
+    if source.aligned is None or source.agreement is None:
+        return result, rows, columns, ()
+    valid = share = torch.zeros_like(wide[0])
+    window = _window(source.aligned, core, source.scale, source.device)
+    if window is not None:
+        taken, share = detail.transfer(window, source.agreement)
+        result += taken
+        valid = window.valid
+    matched = torch.zeros_like(share)
+    if source.patches is not None and bool((valid < 1).any()):
+        found, matched = patch.transfer(wide, source.patches, rows, columns, valid < 1)
+        result += detail.spread(1 - valid, rows, columns) * found
+        matched = matched * (1 - valid)
+    # Shares vary over the picture, so that a little of the detail shows in the reduction.
+    reduced = resampling.reduce(result, rows, columns)
+    result += resampling.enlarge(wide - reduced, rows, columns)
+    margin = resampling.MARGIN
+    inside = (slice(margin, -margin), slice(margin, -margin))
+    shares = tuple(part[inside].clamp(0, 1).cpu().numpy() for part in (share, matched))
+    return result, rows, columns, shares
 
 
 def _window(
-    wide: Photo, aligned: AlignedPair, core: Box, scale: float, device: torch.device
+    aligned: AlignedPair, core: Box, scale: float, device: torch.device
 ) -> detail.Window | None:
     """The wide and tele photo in and around a tile; None where the tele shows nothing of it."""
     top, left, height, width = _extent(core)
@@ -196,9 +253,9 @@ def _window(
     if not valid.any():
         return None
     rows, columns = _axes(core, scale, device)
-    tele, _ = aligned.tele_at(_positions(rows, scale), _positions(columns, scale))
+    tele, _ = aligned.tele_at(_positions(rows), _positions(columns))
     return detail.Window(
-        _wide_window(wide, core, device),
+        _wide_window(aligned.wide, core, device),
         torch.from_numpy(np.ascontiguousarray(tele.transpose(2, 0, 1))).to(device),
         torch.from_numpy(valid).to(device),
         rows,
@@ -226,10 +283,10 @@ def _axes(core: Box, scale: float, device: torch.device) -> tuple[resampling.Axi
     )
 
 
-def _positions(axis: resampling.Axis, scale: float) -> npt.NDArray[np.float64]:
+def _positions(axis: resampling.Axis) -> npt.NDArray[np.float64]:
     """Where an axis's outputs lie, in wide pixels."""
     outputs = np.arange(axis.enlarge.outputs, dtype=np.float64)
-    return (axis.first + outputs + 0.5) / scale - 0.5
+    return (axis.first + outputs + 0.5) / axis.scale - 0.5
 
 
 def _outputs(start: int, stop: int, scale: float) -> tuple[int, int]:
