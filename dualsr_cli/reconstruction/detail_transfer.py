@@ -94,7 +94,8 @@ def moments(window: Window) -> npt.NDArray[np.float64]:
         products = [(a * b).sum(0) for a, b in ((h, h), (k, k), (h, k))]
         sums.append([[float((p * w).double().sum()) for p in products] for w in weights])
     by_band: npt.NDArray[np.float64] = np.array(sums)
-    return by_band.transpose(1, 0, 2)
+    result: npt.NDArray[np.float64] = by_band.transpose(1, 0, 2)
+    return result
 
 
 def agreement(sums: npt.NDArray[np.float64]) -> Agreement:

@@ -116,7 +116,8 @@ def _nearest(queries: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, t
 
 def _normalised(patches: torch.Tensor) -> torch.Tensor:
     length: torch.Tensor = (patches.square().sum(1, keepdim=True) + (SIDE * _NOISE) ** 2).sqrt()
-    return patches / length
+    normal: torch.Tensor = patches / length
+    return normal
 
 
 def _band(wide: torch.Tensor) -> torch.Tensor:
@@ -137,7 +138,8 @@ def _overlapped(
     total = functional.fold(patches.T[None], size, side, stride=stride)[0]
     ones = patches.new_ones((1, side * side, len(patches)))
     count = functional.fold(ones, size, side, stride=stride)[0]
-    return total / count.clamp(min=1)
+    mean: torch.Tensor = total / count.clamp(min=1)
+    return mean
 
 
 def _resampled(detail: torch.Tensor, rows: Axis, columns: Axis, factor: int) -> torch.Tensor:
