@@ -122,7 +122,7 @@ def _normalised(patches: torch.Tensor) -> torch.Tensor:
 
 def _band(wide: torch.Tensor) -> torch.Tensor:
     """(3, h, w) -> mean-free luma (h, w)."""
-    luma = torch.tensordot(wide.new_tensor(_LUMA), wide, dims=1)
+    luma: torch.Tensor = torch.tensordot(wide.new_tensor(_LUMA), wide, dims=1)
     return luma - blur(luma, _BAND)
 
 
