@@ -92,7 +92,7 @@ def moments(window: Window) -> npt.NDArray[np.float64]:
     for band in (finest, next_finest):
         h, k = band(window.wide), band(tele)
         products = [(a * b).sum(0) for a, b in ((h, h), (k, k), (h, k))]
-        sums.append([[float((p * w).double().sum()) for p in products] for w in weights])
+        sums.append([[float((p * w).cpu().double().sum()) for p in products] for w in weights])
     by_band: npt.NDArray[np.float64] = np.array(sums)
     result: npt.NDArray[np.float64] = by_band.transpose(1, 0, 2)
     return result

@@ -187,9 +187,10 @@ def _scale(wide: Photo, aligned: AlignedPair | None, asked: float | None) -> tup
 
 
 def _crop(aligned: AlignedPair | None, refused: tuple[str, str] | None) -> Box:
+    """What the tele photo shows; without it there is nothing to crop to."""
     if aligned is None:
-        reason = refused[1] if refused else "there is no tele photo"
-        raise UsageError(f"--crop-to tele is not possible: {reason}")
+        reason, sentence = refused or ("", "")
+        raise AlignmentError(reason, f"there is nothing to crop to: {sentence}")
     return aligned.footprint_box()
 
 
