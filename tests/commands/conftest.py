@@ -1,0 +1,49 @@
+"""Small pairs as files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dualsr_cli import commands
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def dualsr(capsys: pytest.CaptureFixture[str]) -> Run:
+    """dualsr("upscale", wide, tele, "-o", out): exit code, standard output, standard error."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = commands.run([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def pair(sample_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A real pair at half its size, with its EXIF, in a folder with spaces and umlauts."""
+    folder = tmp_path_factory.mktemp("pair") / "größere Fotos"
+    folder.mkdir()
+    for name in ("wide", "tele"):
+        with Image.open(sample_pairs / "phone-jpeg" / f"{name}.jpg") as image:
+            image.reduce(2).save(folder / f"{name}.jpg", quality=95, exif=image.info["exif"])
+    return folder / "wide.jpg", folder / "tele.jpg"
+
+
+@pytest.fixture(scope="session")
+def quick(pair: tuple[Path, Path]) -> tuple[Path, Path]:
+    """A small wide photo and a black tele, which is refused: a whole run in no time."""
+    folder = pair[0].parent
+    with Image.open(pair[0]) as image:
+        image.crop((200, 100, 320, 190)).save(folder / "small.jpg", exif=image.info["exif"])
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(folder / "black.png")
+    return folder / "small.jpg", folder / "black.png"
