@@ -66,10 +66,9 @@ def plain_recipe(wide: Pixels, tele: Pixels) -> Pixels:
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow = dis.calc(grey[0], cv2.cvtColor(hole, cv2.COLOR_RGB2GRAY), None)
     y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
-    moved = cv2.remap(hole, x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC)
-    # In the place of the wide photo's own weak band: added to that, it loses against bicubic.
-    added = moved.astype(np.float32) - bicubic
-    band = added - cv2.GaussianBlur(added, (0, 0), 2.0)
+    moved = cv2.remap(hole, x + flow[..., 0], y + flow[..., 1], cv2.INTER_CUBIC).astype(np.float32)
+    # Of sigma 1, 2 and 4 the one with the largest gain: wider bands add what bicubic already has.
+    band = moved - cv2.GaussianBlur(moved, (0, 0), 1.0)
     result = bicubic + 0.7 * band * (inside[..., None] > 0.99)
     return np.clip(np.rint(result), 0, 255).astype(np.uint8)
 
@@ -124,7 +123,8 @@ def test_the_tele_pays(pairs: dict[str, Halved], name: str) -> None:
     assert overall > GAINS[name][1]
 
 
-def test_on_average_it_gains_more_than_the_plain_recipe(pairs: dict[str, Halved]) -> None:
-    ours = np.mean([gains(pair, pair.ours) for pair in pairs.values()], axis=0)
-    plain = np.mean([gains(pair, pair.plain) for pair in pairs.values()], axis=0)
-    assert (ours > plain + 1).all()
+def test_it_gains_more_than_the_plain_recipe(pairs: dict[str, Halved]) -> None:
+    ours = np.array([gains(pair, pair.ours) for pair in pairs.values()])
+    plain = np.array([gains(pair, pair.plain) for pair in pairs.values()])
+    assert (ours > plain + 0.5).all()
+    assert (ours.mean(axis=0) > plain.mean(axis=0) + 1).all()
