@@ -105,7 +105,7 @@ def _attempts(
 
 
 def _middle(photo: Photo, share: float) -> tuple[int, int, int, int]:
-    height, width = round(photo.height * share), round(photo.width * share)
+    height, width = (max(1, round(n * share)) for n in (photo.height, photo.width))
     top, left = (photo.height - height) // 2, (photo.width - width) // 2
     return top, left, top + height, left + width
 

@@ -2,9 +2,10 @@
 
 Reducing (D) is what a sensor of the wide photo's pixel size would have seen: the mean of a box of
 one wide pixel and the antialiased bicubic kernel, in equal parts (real lenses and raw converters
-lie between the two). Enlarging is P = L (D L)^-1 with L the Lanczos-4 kernel: the picture of
-Lanczos's shape whose reduction is exactly the input, D P = I. Both are separable, so a window
-(c, h, w) is enlarged by products with banded matrices, on any device, at any scale.
+lie between the two; below scale 2 the box has more). Enlarging is P = L (D L)^-1 with L the
+Lanczos-4 kernel: the picture of Lanczos's shape whose reduction is exactly the input, D P = I.
+Both are separable, so a window (c, h, w) is enlarged by products with banded matrices, on any
+device, at any scale.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ def _operators(
 ) -> tuple[Banded, Banded]:
     positions = phase + np.arange(outputs) / scale  # of the outputs, in the window's input pixels
     lanczos = _lanczos(positions, count)
-    reduce = (_box(positions, count, scale) + _bicubic(positions, count)) / 2
+    # Half box, half bicubic from scale 2 on; a pixel that is hardly divided is a box.
+    share = 0.5 * min(scale - 1, 1.0)
+    reduce = (1 - share) * _box(positions, count, scale) + share * _bicubic(positions, count)
     enlarge = lanczos @ np.linalg.inv(reduce @ lanczos)
     return Banded(enlarge, device), Banded(reduce, device)
 
@@ -114,6 +117,18 @@ def _interpolation(
 ) -> Banded:
     positions = (phase + np.arange(outputs) / scale + 0.5) * factor - 0.5
     return Banded(_lanczos(positions, count * factor), device)
+
+
+def linear(axis: Axis, device: str) -> Banded:
+    """From the axis's window to its outputs, bilinear: never outside the neighbours' range."""
+    return _linear(axis.phase, axis.enlarge.inputs, axis.enlarge.outputs, axis.scale, device)
+
+
+@lru_cache(maxsize=64)
+def _linear(phase: float, count: int, outputs: int, scale: float, device: str) -> Banded:
+    positions = np.clip(phase + np.arange(outputs) / scale, 0, count - 1)
+    distance = np.abs(positions[:, None] - np.arange(count))
+    return Banded(np.maximum(1 - distance, 0), device)
 
 
 def _lanczos(positions: Matrix, count: int) -> Matrix:

@@ -6,8 +6,11 @@ photo cannot know, R - P D R (D and P reduce and enlarge). How much of it is tru
 finest band that both photos do know: with h the wide photo's finest band at its own resolution
 and k the tele's there, the share to take at a pixel is
 
-    gain = rho^2 g,   rho = <h, k> / sqrt(<h, h> <k, k>)   over a Gaussian neighbourhood.
+    gain = rho^2 g max(0, 1 - n / v),   rho = <h, k> / sqrt(<h, h> <k, k>),
 
+with products over a Gaussian neighbourhood. v is the detail's own energy there and n its noise's,
+so that the last factor is Wiener's share of signal. n is what the flattest parts of the footprint
+show, but no more than white noise could be, given how well the photos agree in the finest band.
 rho is 1 where the photos agree to a fraction of a pixel, and falls with misalignment, occlusion,
 noise and defocus, each of which spoils the finest band first. g is one number for the pair: the
 finer the band, the weaker the wide lens passes it. Its contrast against the tele's is a2 one
@@ -25,11 +28,13 @@ import numpy.typing as npt
 import torch
 
 from dualsr_cli.alignment import AlignedPair, Floats
-from dualsr_cli.reconstruction._resampling import Axis, blur, enlarge, reduce
+from dualsr_cli.reconstruction._resampling import Axis, blur, enlarge, linear, reduce
 
 MIN_GAIN = 0.5
 _NEIGHBOURHOOD = 3.0  # wide pixels, of the Gaussian that correlations are taken over
 _NOISE = 2 / 255**2  # energy of a band below which its correlation tells of noise alone
+_WHITE = 0.63  # of white noise's energy in the finest band: the sum of (delta - G)^2
+_FLATTEST = 5.0  # per cent of the footprint that are taken to show nothing but noise
 _FINEST, _NEXT = 0.8, 1.6  # wide pixels: the bands are x - G x and G x - G' x
 _EDGE = 8.0  # wide pixels over which the detail fades in at the footprint's edge
 
@@ -40,12 +45,14 @@ class Agreement:
 
     `contrast` and `correlation` in the finest band that both photos know, and the octave below.
     `gain` is g, the share of the tele's detail to add where the photos agree. `sharpness` is
-    the tele's energy over the wide's in the finest band.
+    the tele's energy over the wide's in the finest band. `noise` is the energy of the noise in
+    the tele's detail, of three colours with white 1.
     """
 
     contrast: tuple[float, float]
     correlation: tuple[float, float]
     sharpness: float
+    noise: float
 
     @property
     def gain(self) -> float:
@@ -81,9 +88,10 @@ def next_finest(window: torch.Tensor) -> torch.Tensor:
 
 
 def moments(window: Window) -> npt.NDArray[np.float64]:
-    """Sums <h, h>, <k, k>, <h, k> of both bands, (2, 3), over all valid pixels and once more
-    weighted by rho^2, (2, 2, 3) float64: where the photos do not lie on each other, their
-    contrasts tell nothing of the lenses.
+    """Sums of both bands over the window, (2 weights, 2 bands, 4) float64.
+
+    <h, h>, <k, k>, <h, k> and the weights' own sum; weighted once by validity and once by rho^2 as
+    well: where the photos do not lie on each other, their contrasts tell nothing of the lenses.
     """
     tele = window.reduced()
     inside = (window.valid > 0.99).to(window.wide.dtype)
@@ -92,21 +100,45 @@ def moments(window: Window) -> npt.NDArray[np.float64]:
     for band in (finest, next_finest):
         h, k = band(window.wide), band(tele)
         products = [(a * b).sum(0) for a, b in ((h, h), (k, k), (h, k))]
+        products.append(torch.ones_like(window.valid))
         sums.append([[float((p * w).cpu().double().sum()) for p in products] for w in weights])
     by_band: npt.NDArray[np.float64] = np.array(sums)
     result: npt.NDArray[np.float64] = by_band.transpose(1, 0, 2)
     return result
 
 
-def agreement(sums: npt.NDArray[np.float64]) -> Agreement:
-    """The pair's agreement from the summed `moments` of its windows."""
-    wide, tele, both = (sums[0, :, i] for i in range(3))
+def energies(window: Window) -> Floats:
+    """The detail's energy at some of the window's valid pixels that are not clipped, (n,)."""
+    tele = window.reduced()
+    energy = _energy(window, window.tele - enlarge(tele, window.rows, window.columns))
+    exposed = (tele.amax(0) < 0.98) & (tele.amin(0) > 0.02) & (window.valid > 0.99)
+    sample: Floats = energy[exposed][::7].cpu().numpy()
+    return sample
+
+
+def _energy(window: Window, detail: torch.Tensor) -> torch.Tensor:
+    """The energy of a detail (3, ., .) on the output grid around each wide pixel, (h, w)."""
+    square = detail.square().sum(0)[None, None]
+    size = window.valid.shape
+    return blur(
+        torch.nn.functional.interpolate(square, size=size, mode="area")[0, 0], _NEIGHBOURHOOD
+    )
+
+
+def agreement(sums: npt.NDArray[np.float64], energy: Floats, scale: float) -> Agreement:
+    """The pair's agreement from the summed `moments` and all `energies` of its windows."""
+    wide, tele, both, count = (sums[0, :, i] for i in range(4))
     contrast = sums[1, :, 2] / np.maximum(sums[1, :, 1], 1e-9)
     correlation = both / np.sqrt(np.maximum(wide * tele, 1e-18))
+    # White noise on the output grid has 1 - 1/s^2 of its energy in the detail, and of the 1/s^2
+    # that the wide photo's pixels see, the share _WHITE in the finest band.
+    unlike = (1 - correlation[0] ** 2) * tele[0] / max(count[0], 1)
+    disagreement = unlike * (scale * scale - 1) / _WHITE
     return Agreement(
         (float(contrast[0]), float(contrast[1])),
         (float(correlation[0]), float(correlation[1])),
         float(tele[0] / max(wide[0], 1e-9)),
+        float(min(np.percentile(energy, _FLATTEST), disagreement)) if len(energy) else 0.0,
     )
 
 
@@ -115,6 +147,7 @@ def transfer(window: Window, pair: Agreement) -> tuple[torch.Tensor, torch.Tenso
     tele = window.reduced()
     share = pair.gain * _agreeing(window.wide, tele, window.valid) * window.valid
     detail = window.tele - enlarge(tele, window.rows, window.columns)
+    share = share * (1 - pair.noise / _energy(window, detail).clamp(min=1e-9)).clamp(min=0)
     return spread(share, window.rows, window.columns) * detail, share
 
 
@@ -131,11 +164,9 @@ def _agreeing(wide: torch.Tensor, tele: torch.Tensor, valid: torch.Tensor) -> to
 
 
 def spread(share: torch.Tensor, rows: Axis, columns: Axis) -> torch.Tensor:
-    """(h, w) on the output grid: smooth, and never outside its neighbours' range."""
-    size = (rows.enlarge.outputs, columns.enlarge.outputs)
-    return torch.nn.functional.interpolate(
-        share[None, None], size=size, mode="bilinear", align_corners=False
-    )[0, 0]
+    """(h, w) on the output grid."""
+    device = str(share.device)
+    return linear(columns, device).across(linear(rows, device).down(share))
 
 
 def faded(aligned: AlignedPair, top: int, left: int, height: int, width: int) -> Floats:

@@ -73,12 +73,21 @@ def sample(
 
 
 def transfer(
-    wide: torch.Tensor, patches: Patches, rows: Axis, columns: Axis, wanted: torch.Tensor
+    wide: torch.Tensor,
+    patches: Patches,
+    rows: Axis,
+    columns: Axis,
+    wanted: torch.Tensor,
+    start: tuple[int, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Detail (3, outputs down, outputs across) for a window, and how much was taken, (h, w).
 
     `wanted` (h, w) is true where detail is asked for; only patches that reach there look for it.
+    `start` is the window's row and column in the photo: patches lie on the photo's own grid,
+    whatever the window.
     """
+    top, left = (-place % STRIDE for place in start)
+    wide, wanted = wide[:, top:, left:], wanted[top:, left:]
     height, width = wide.shape[-2:]
     queries = _patches(_band(wide), STRIDE)
     contrast = queries.norm(dim=1)
@@ -92,9 +101,10 @@ def transfer(
     factor = patches.factor
     size = (factor * height, factor * width)
     detail = _overlapped(values, size, SIDE * factor, STRIDE * factor)
+    detail = functional.pad(detail, (left * factor, 0, top * factor, 0))
     detail = _resampled(detail, rows, columns, factor)
     taken = _overlapped(shares[:, None].expand(-1, SIDE * SIDE), (height, width), SIDE, STRIDE)
-    return detail, taken[0]
+    return detail, functional.pad(taken[0], (left, 0, top, 0))
 
 
 def _nearest(queries: torch.Tensor, keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

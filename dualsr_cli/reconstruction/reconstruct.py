@@ -60,22 +60,26 @@ def default_scale(wide: Photo, aligned: AlignedPair | None) -> float:
     return max(1.0, min(ratio, room))
 
 
-def measure(aligned: AlignedPair, device: str = "cpu") -> detail.Agreement:
+def measure(aligned: AlignedPair, scale: float = 2.0, device: str = "cpu") -> detail.Agreement:
     """What the pair's common bands say, from windows spread over the footprint.
+
+    `scale` is that of the result: noise is measured in the detail that would be added.
 
     Raises AlignmentError where the tele photo has nothing true to give: "does-not-fit" (what it
     shows disagrees with the wide photo), "blurred" (no finer than the wide photo).
     """
     where = torch.device(device)
 
-    def sums(core: Box) -> npt.NDArray[np.float64]:
+    def look(core: Box) -> tuple[npt.NDArray[np.float64], Floats]:
         with torch.inference_mode():
-            window = _window(aligned, core, 2.0, where)
-            return np.zeros((2, 2, 3)) if window is None else detail.moments(window)
+            window = _window(aligned, core, max(scale, 1.5), where)
+            if window is None:
+                return np.zeros((2, 2, 4)), np.zeros(0, np.float32)
+            return detail.moments(window), detail.energies(window)
 
     with tile_pool() as pool:
-        parts = list(pool.map(sums, _samples(aligned.box)))
-    found = detail.agreement(np.sum(parts, axis=0))
+        sums, energies = zip(*pool.map(look, _samples(aligned.box)), strict=True)
+    found = detail.agreement(np.sum(sums, axis=0), np.concatenate(energies), scale)
     wide, tele = aligned.wide.path.name, aligned.tele.path.name
     if found.sharpness < 0.3 and found.correlation[1] > 0.3:
         raise AlignmentError(
@@ -148,7 +152,7 @@ def reconstruct(
         raise UsageError(f"--scale {scale:g} is not between 1 and {MAX_SCALE:g}")
     box = box or (0, 0, wide.height, wide.width)
     if aligned is not None and agreement is None:
-        agreement = measure(aligned, device)
+        agreement = measure(aligned, scale, device)
     patches = None
     if aligned is not None and agreement is not None:
         patches = learn(aligned, agreement, scale, device)
@@ -232,7 +236,8 @@ def _tile(
         valid = window.valid
     matched = torch.zeros_like(share)
     if source.patches is not None and bool((valid < 1).any()):
-        found, matched = patch.transfer(wide, source.patches, rows, columns, valid < 1)
+        start = _extent(core)[:2]
+        found, matched = patch.transfer(wide, source.patches, rows, columns, valid < 1, start)
         result += detail.spread(1 - valid, rows, columns) * found
         matched = matched * (1 - valid)
     # Shares vary over the picture, so that a little of the detail shows in the reduction.

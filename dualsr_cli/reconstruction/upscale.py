@@ -9,6 +9,7 @@ from pathlib import Path
 import dualsr_cli
 from dualsr_cli.alignment import AlignedPair, Box, Fit, align
 from dualsr_cli.errors import AlignmentError, InputError, OutputError, UsageError
+from dualsr_cli.files import check_writable
 from dualsr_cli.photos import Photo, check_target, read_photo, result_metadata, write_photo
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.preview_page import write_result_page
@@ -101,6 +102,8 @@ def upscale(
     """
     clock = _Clock()
     check_target(output, format=options.format, bit_depth=options.bit_depth)
+    if options.preview:
+        check_writable(options.preview)
     device = resolve_device(options.device)
     for path in (wide_path, tele_path):
         if _same_file(path, output):
@@ -116,7 +119,7 @@ def upscale(
     clock.lap("read")
 
     progress("align", 0, 1)
-    aligned, agreement, refused = _aligned(wide, tele, device)
+    aligned, agreement, refused = _aligned(wide, tele, options.scale, device)
     progress("align", 1, 1)
     clock.lap("align")
     if aligned is not None and aligned.swapped:
@@ -164,11 +167,12 @@ def upscale(
 
 
 def _aligned(
-    wide: Photo, tele: Photo, device: str
+    wide: Photo, tele: Photo, scale: float | None, device: str
 ) -> tuple[AlignedPair | None, Agreement | None, tuple[str, str] | None]:
     try:
         aligned = align(wide, tele)
-        return aligned, measure(aligned, device), None
+        scale = scale or default_scale(aligned.wide, aligned)
+        return aligned, measure(aligned, scale, device), None
     except AlignmentError as error:
         return None, None, (error.reason, str(error))
 
