@@ -416,7 +416,7 @@ def test_a_misnamed_and_a_grey_photo_are_read_and_told(
     assert "grey.png is grey" in stderr
 
 
-@pytest.mark.parametrize("size", [(1, 1), (5, 3), (300, 17)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (5, 3), (300, 17)])
 def test_tiny_photos(dualsr: Run, tmp_path: Path, size: tuple[int, int]) -> None:
     PICTURE.resize(size).save(tmp_path / "wide.png")
     PICTURE.resize((size[1], size[0])).save(tmp_path / "tele.png")

@@ -1,0 +1,1 @@
+"""Scripts that print quality, robustness, speed and memory, each beside a baseline in one run."""
