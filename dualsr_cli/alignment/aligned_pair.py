@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dualsr_cli.alignment import _homography
 from dualsr_cli.photos import Photo
 
 Floats = npt.NDArray[np.float32]
@@ -108,23 +109,11 @@ class AlignedPair:
 
     def corners(self) -> npt.NDArray[np.float64]:
         """The tele photo's corners in wide pixels by the homography, (4, 2) x, y."""
-        right, bottom = self.tele.width - 0.5, self.tele.height - 0.5
-        corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom]])
-        points = np.column_stack([corners, np.ones(4)]) @ np.linalg.inv(self.homography).T
-        result: npt.NDArray[np.float64] = points[:, :2] / points[:, 2:]
-        return result
+        return _homography.footprint(self.homography, self.tele)
 
     def footprint_box(self) -> Box:
         """The part of the wide photo that the tele photo shows: top, left, bottom, right."""
-        corners = self.corners()
-        left, top = np.clip(np.rint(corners.min(axis=0)), 0, None).astype(int)
-        right, bottom = np.rint(corners.max(axis=0)).astype(int) + 1
-        return (
-            int(top),
-            int(left),
-            min(int(bottom), self.wide.height),
-            min(int(right), self.wide.width),
-        )
+        return _homography.inside(self.corners(), self.wide)
 
     def tele_at(
         self,

@@ -91,7 +91,7 @@ def first_output(start: int, scale: float) -> int:
     return math.ceil(start * scale - 0.5 - 1e-9)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _operators(
     phase: float, count: int, outputs: int, scale: float, device: str
 ) -> tuple[Banded, Banded]:
@@ -111,7 +111,7 @@ def interpolation(axis: Axis, factor: int, device: str) -> Banded:
     )
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _interpolation(
     phase: float, count: int, outputs: int, scale: float, factor: int, device: str
 ) -> Banded:
@@ -124,7 +124,7 @@ def linear(axis: Axis, device: str) -> Banded:
     return _linear(axis.phase, axis.enlarge.inputs, axis.enlarge.outputs, axis.scale, device)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _linear(phase: float, count: int, outputs: int, scale: float, device: str) -> Banded:
     positions = np.clip(phase + np.arange(outputs) / scale, 0, count - 1)
     distance = np.abs(positions[:, None] - np.arange(count))
@@ -166,7 +166,7 @@ def _rows_to_one(matrix: Matrix) -> Matrix:
     return total
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _gaussian(count: int, sigma: float, device: str) -> Banded:
     """(count, count): blurs one axis of a window, mirrored at its ends."""
     radius = math.ceil(4 * sigma)
