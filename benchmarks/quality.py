@@ -62,12 +62,12 @@ def main() -> None:
             continue
         rows.append(_row(pair))
         print(json.dumps(rows[-1]) if options.json else _line(rows[-1]), flush=True)
-    mean = {"pair": f"mean of {len(rows)}", "bicubic": float(np.mean([r["bicubic"] for r in rows]))}
-    for name in COLUMNS:
-        mean[name] = np.nanmean([row[name] for row in rows], axis=0).tolist()
-    mean["consistency"] = float(np.mean([row["consistency"] for row in rows]))
-    mean["refused"] = ""
-    print(json.dumps(mean) if options.json else _line(mean))
+    groups = {row["group"]: [r for r in rows if r["group"] == row["group"]] for row in rows}
+    if len(groups) > 1:
+        groups["all"] = rows
+    for group, members in groups.items():
+        mean = _mean(group, members)
+        print(json.dumps(mean) if options.json else _line(mean))
 
 
 def _pairs(options: argparse.Namespace) -> Iterator[Pair]:
@@ -92,6 +92,7 @@ def _row(pair: Pair) -> dict:
     unclipped = (pair.wide.pixels > 2) & (pair.wide.pixels < 253)
     return {
         "pair": pair.name,
+        "group": pair.group,
         "bicubic": psnr(bicubic, pair.truth),
         **{
             name: [
@@ -102,6 +103,18 @@ def _row(pair: Pair) -> dict:
         },
         "consistency": float(np.abs(reduced - pair.wide.pixels)[unclipped].mean()),
         "refused": ours.refused,
+    }
+
+
+def _mean(group: str, rows: list[dict]) -> dict:
+    """Without the parts that a pair does not have: no footprint where no homography was found."""
+    return {
+        "pair": f"mean of {len(rows)} {group}",
+        "group": group,
+        "bicubic": float(np.mean([row["bicubic"] for row in rows])),
+        **{name: np.nanmean([row[name] for row in rows], axis=0).tolist() for name in COLUMNS},
+        "consistency": float(np.mean([row["consistency"] for row in rows])),
+        "refused": "",
     }
 
 
