@@ -24,7 +24,7 @@ STRENGTH = 0.6  # of a match's detail: even the most similar patch is another on
 _BAND = 2.0  # wide pixels: a patch is compared without what a Gaussian of this size keeps
 _SIMILAR = 0.6  # cosine from which on a match counts, rising as its square to 1
 _NOISE = 1 / 255  # amplitude per pixel that similarity does not listen to
-_CHUNK = 4096  # queries compared at once
+_CHUNK = 1024  # queries compared at once
 _LUMA = (0.299, 0.587, 0.114)
 
 
