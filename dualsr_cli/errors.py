@@ -48,3 +48,13 @@ class AlignmentError(DualsrError):
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
+
+
+def explain(error: BaseException) -> str:
+    """One sentence for any exception."""
+    if isinstance(error, DualsrError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory: close other programs or take smaller photos"
+    story = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"unexpected error ({story}): run again with --debug and report what it prints"

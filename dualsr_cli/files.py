@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
-from dualsr_cli.errors import OutputError
+from dualsr_cli.errors import InputError, OutputError
 
 _REMEDIES = {
     errno.ENOSPC: "cannot be written: the disk is full; free some space or choose another folder",
@@ -34,6 +36,35 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 
 @contextmanager
+def input_file(path: Path) -> Iterator[FileIO]:
+    """Open a file for reading, unbuffered. Raises InputError for what is not a readable file."""
+    try:
+        kind = os.stat(path).st_mode
+        if stat.S_ISDIR(kind):
+            raise InputError(path, "is a folder: name a photo in it")
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for its writer for ever
+            raise InputError(path, "is not a file but a pipe, socket or device: save it to a file")
+        file = open(path, "rb", buffering=0)  # noqa: SIM115
+    except ValueError as error:  # a NUL in the path
+        raise InputError(repr(str(path)), "is not a possible path: it contains a NUL") from error
+    except OSError as error:
+        raise _input_error(path, error) from error
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise _input_error(path, error) from error
+
+
+def _input_error(path: Path, error: OSError) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError(path, "does not exist: check the path")
+    if isinstance(error, PermissionError):
+        return InputError(path, "cannot be read: permission denied; change its rights")
+    return InputError(path, f"cannot be read: {os.strerror(error.errno or errno.EIO)}")
+
+
+@contextmanager
 def atomic_writer(path: Path) -> Iterator[BinaryIO]:
     """Yield a new binary file that becomes `path` only once it is complete and on the disk.
 
@@ -53,7 +84,7 @@ def atomic_writer(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
         raise output_error(path, error) from error
     finally:
@@ -84,7 +115,8 @@ def _refuse_folder(path: Path) -> None:
         raise output_error(path, error) from error
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder as durable as the files. Raises OSError."""
     if os.name == "nt":  # Windows cannot open a folder as a file; its rename is journalled
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import dualsr_cli
 from dualsr_cli.console import Console
-from dualsr_cli.errors import DualsrError
+from dualsr_cli.errors import DualsrError, explain
 
 __all__ = ["app", "run"]
 
@@ -143,10 +143,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         path = context.command_path if context else "dualsr"
         return f"{_sentence(error.format_message())} (see '{path} --help')", int(error.exit_code)
-    if isinstance(error, MemoryError):
-        return "there is not enough memory: close other programs or take smaller photos", 1
-    story = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"unexpected error ({story}): run again with --debug and report what it prints", 1
+    return explain(error), 1
 
 
 def _sentence(message: str) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
-import stat
 import struct
 from pathlib import Path
 
 from dualsr_cli.errors import InputError
+from dualsr_cli.files import input_file
 from dualsr_cli.photos._tiff import Tiff
 
 MAX_PIXELS = 220_000_000  # 200-MP phones (16320 x 12240) with some room
@@ -69,25 +68,10 @@ _USE = "use a JPEG, PNG, TIFF, HEIC, WebP, AVIF or DNG photo"
 
 def open_file(path: Path) -> mmap.mmap:
     """Map a file into memory, read-only. Raises InputError for what is not a readable file."""
-    try:
-        kind = os.stat(path).st_mode
-        if stat.S_ISDIR(kind):
-            raise InputError(path, "is a folder: name a photo in it")
-        if not stat.S_ISREG(kind):  # opening a pipe would wait for its writer for ever
-            raise InputError(path, "is not a file but a pipe, socket or device: save it to a file")
-        with open(path, "rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise InputError(path, "is empty (0 bytes): copy it again from the phone")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError as error:
-        raise InputError(path, "does not exist: check the path") from error
-    except PermissionError as error:
-        raise InputError(path, "cannot be read: permission denied; change its rights") from error
-    except OSError as error:
-        reason = os.strerror(error.errno or errno.EIO)
-        raise InputError(path, f"cannot be read: {reason}") from error
-    except ValueError as error:  # a NUL in the path
-        raise InputError(repr(str(path)), "is not a possible path: it contains a NUL") from error
+    with input_file(path) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise InputError(path, "is empty (0 bytes): copy it again from the phone")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def sniff(path: Path, data: mmap.mmap) -> str:

@@ -1,0 +1,1 @@
+"""Many items through few workers, with a manifest that survives whatever happens."""
