@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
+from dualsr_cli.commands.config import Config, SaveConfig, save_options
 from dualsr_cli.commands.options import Json, Quiet
 from dualsr_cli.console import Console
 
 
 def pairs(
+    context: typer.Context,
     folder: Annotated[
         Path,
         typer.Argument(
@@ -42,6 +44,8 @@ def pairs(
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
+    config: Config = None,
+    save_config: SaveConfig = None,
 ) -> int:
     """List the wide and tele photos of a folder as pairs.
 
@@ -51,9 +55,11 @@ def pairs(
     Examples:
       dualsr pairs ~/Pictures/2024
       dualsr pairs ~/Pictures/2024 --csv pairs.csv --max-gap 60
+      dualsr pairs ~/Pictures/2025 --config run.yaml
     """
     from dualsr_cli.photos import find_pairs, write_pairs_table
 
+    save_options(context, save_config)
     console = Console(quiet=quiet, json=json)
     same_scene = None
     if not no_content_check:
