@@ -7,7 +7,6 @@ from its flags and hands `console.progress()` callbacks to the engine it calls; 
 from __future__ import annotations
 
 import json as jsonlib
-import math
 import os
 import re
 import sys
@@ -16,8 +15,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any, TextIO
+
+from dualsr_cli.plain import json_types
 
 __all__ = ["PROGRESS_INTERVAL", "Console", "Progress", "duration"]
 
@@ -58,7 +58,7 @@ class Console:
         Paths become strings, NumPy scalars numbers, times ISO 8601, NaN and infinity null.
         """
         if self.json:
-            _write(sys.stdout, jsonlib.dumps(_plain(item), allow_nan=False))
+            _write(sys.stdout, jsonlib.dumps(json_types(item), allow_nan=False))
 
     def say(self, text: str) -> None:
         """What is being done, for people; silent with `quiet`."""
@@ -213,25 +213,6 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value).replace("\n", "\\n")
-
-
-def _plain(value: Any) -> Any:
-    """`value` in the types that JSON knows."""
-    if hasattr(value, "tolist"):  # NumPy's and torch's scalars and arrays
-        value = value.tolist()
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Sequence):
-        return [_plain(item) for item in value]
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _visible(text: str) -> str:

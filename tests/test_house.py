@@ -22,7 +22,8 @@ REPOSITORY = PACKAGE.parent
 DIRECTIONS = {
     "errors": set(),
     "files": {"errors"},
-    "console": set(),
+    "plain": set(),
+    "console": {"plain"},
     "photos": {"errors", "files"},
     "alignment": {"photos", "errors", "files"},
     "matching": {"errors"},
@@ -39,7 +40,7 @@ DIRECTIONS = {
         "errors",
         "files",
     },
-    "jobs": {"errors", "files"},
+    "jobs": {"errors", "files", "plain"},
     "commands": {
         "benchmark",
         "training",
@@ -58,7 +59,7 @@ DIRECTIONS = {
 HEAVY = {"torch", "torchvision", "lpips", "cv2", "pyvips", "numpy", "PIL", "pillow_heif", "ray"}
 """Imported where they are used, so that `dualsr --help` needs none of them."""
 
-LIGHT = ["commands", "console", "errors", "files", "__init__", "__main__"]
+LIGHT = ["commands", "console", "plain", "errors", "files", "__init__", "__main__"]
 """What `dualsr --help` and the start of each command load."""
 
 # The public names of each room. One that vanishes breaks its users: this list only grows.
@@ -104,6 +105,30 @@ SURFACE = {
         "align",
         "align_files",
         "same_scene",
+    },
+    "dualsr_cli.plain": {"json_types"},
+    "dualsr_cli.jobs": {
+        "Engine",
+        "InlineEngine",
+        "Item",
+        "LocalEngine",
+        "Manifest",
+        "Outcome",
+        "Problem",
+        "Record",
+        "Result",
+        "RunOptions",
+        "Stop",
+        "Tally",
+        "Task",
+        "Wish",
+        "mark_orphans",
+        "merge",
+        "names",
+        "planned",
+        "read_records",
+        "run",
+        "set_pending",
     },
     "dualsr_cli.reconstruction": {
         "Agreement",

@@ -1,1 +1,54 @@
 """Many items through few workers, with a manifest that survives whatever happens."""
+
+from dualsr_cli.jobs._engines import Engine, InlineEngine, LocalEngine, Lost
+from dualsr_cli.jobs._memory import default_memory, parse_memory
+from dualsr_cli.jobs.item import Item, Outcome, Problem, Task
+from dualsr_cli.jobs.manifest import (
+    STATES,
+    Manifest,
+    Output,
+    Record,
+    merge,
+    read_records,
+    set_pending,
+)
+from dualsr_cli.jobs.naming import Wish, in_shard, names
+from dualsr_cli.jobs.runner import (
+    Result,
+    RunOptions,
+    Stop,
+    Tally,
+    mark_orphans,
+    planned,
+    run,
+)
+
+__all__ = [
+    "STATES",
+    "Engine",
+    "InlineEngine",
+    "Item",
+    "LocalEngine",
+    "Lost",
+    "Manifest",
+    "Outcome",
+    "Output",
+    "Problem",
+    "Record",
+    "Result",
+    "RunOptions",
+    "Stop",
+    "Tally",
+    "Task",
+    "Wish",
+    "default_memory",
+    "in_shard",
+    "mark_orphans",
+    "merge",
+    "names",
+    "parse_memory",
+    "planned",
+    "read_records",
+    "run",
+    "set_pending",
+]

@@ -20,16 +20,16 @@ from dualsr_cli.jobs.item import (
     Made,
     Order,
     Outcome,
-    Stamp,
     Task,
     key_of,
     problem_of,
     sha256_of,
+    stamp,
     stat_of,
 )
+from dualsr_cli.plain import json_types
 
 _TRIES = 3  # for inputs that change while they are worked on
-_YOUNG = 2_000_000_000  # ns; a file changed so lately may change again and keep its times
 
 
 def work(task: Task, order: Order) -> Outcome:
@@ -151,7 +151,7 @@ class _Job:
                 shutil.rmtree(staging)
             staging.mkdir(parents=True)
             target = staging / PurePosixPath(item.name).name
-            facts = self._task.write(item, held, target)
+            facts = json_types(self._task.write(item, held, target))
             del held
             outputs = _made(target)
             if self._unchanged_inputs():
@@ -189,19 +189,14 @@ class _Job:
         facts: dict[str, Any] | None = None,
     ) -> Outcome:
         item = self._order.item
-        now = time.time_ns()
-        stamps = tuple(
-            Stamp(digest, stat[0], stat if abs(now - max(stat[1], stat[2])) > _YOUNG else None)
-            for digest, stat in zip(self._hashes, self._stats, strict=True)
-        )
         return Outcome(
             item.name,
             unchanged=unchanged,
             key=key_of(item.settings, self._hashes),
-            inputs=stamps,
+            inputs=tuple(map(stamp, self._hashes, self._stats)),
             outputs=outputs,
             facts=facts or {},
-            seconds=self.seconds,
+            seconds={name: round(spent, 4) for name, spent in self.seconds.items()},
         )
 
 

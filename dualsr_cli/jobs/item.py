@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 import traceback as tracebacks
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from dualsr_cli.errors import DualsrError, explain
 from dualsr_cli.files import input_file
 
 _HASH_BLOCK = 1 << 20
+_YOUNG = 2_000_000_000  # ns
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _PASSING = {
     getattr(errno, name)
@@ -77,8 +79,8 @@ class Task(Protocol):
 class Stamp:
     """A file as it was when its content was hashed.
 
-    stat: size in bytes, modification and change time in nanoseconds, inode; None where the file
-    was too young for its times to be trusted.
+    sha256: "" where it could not be read. stat: what `stat_of` says, None where the file was too
+    young for its times to be trusted.
     """
 
     sha256: str
@@ -167,6 +169,15 @@ def stat_of(path: Path) -> tuple[int, ...]:
     """
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def stamp(sha256: str, stat: tuple[int, ...]) -> Stamp:
+    """A file's stamp from its hash and what `stat_of` said before it was hashed.
+
+    A file that has changed within the last two seconds may change again and keep its times.
+    """
+    young = abs(time.time_ns() - max(stat[1:3])) < _YOUNG
+    return Stamp(sha256, stat[0], None if young else stat)
 
 
 def problem_of(error: Exception) -> Problem:

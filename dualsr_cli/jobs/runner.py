@@ -1,0 +1,641 @@
+"""The runner: decides what is to be done, hands it to an engine, and puts results in their place.
+
+A result takes this way: a worker writes it, whole and on the disk, into a folder of its own; the
+runner appends the record with its hash to the manifest; then it renames the files into place. A
+kill between any two of these leaves an item that the next run does again, to the same bytes. A
+file that lies in a result's place and is not known to be dualsr's is never written over, unless
+`overwrite` says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from types import FrameType
+from typing import Any
+
+from dualsr_cli.errors import InputError, OutputError
+from dualsr_cli.files import fsync_folder, output_error
+from dualsr_cli.jobs._engines import Engine, Lost
+from dualsr_cli.jobs.item import (
+    Item,
+    Made,
+    Order,
+    Outcome,
+    Problem,
+    Stamp,
+    problem_of,
+    sha256_of,
+    stamp,
+    stat_of,
+)
+from dualsr_cli.jobs.manifest import FOLDER, Manifest, Output, Record, is_below
+
+_POLL = 0.25  # seconds between two looks at locks, limits and stop requests
+_GRACE = 2.0  # seconds that items have to end after a stop was asked for
+_CRASHED, _SLOW, _FOREIGN = "crashed", "timeout", "exists"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes about its items.
+
+    retries: further tries of an item that failed in passing, crashed its worker or took too long.
+    timeout: seconds without any result after which the workers count as hung; 0: never.
+    overwrite: do everything anew, over whatever lies there. keep_going: a failed item does not
+    end the run. source: what the inputs' names are relative to, for the manifest.
+    """
+
+    retries: int = 2
+    timeout: float = 3600.0
+    overwrite: bool = False
+    keep_going: bool = True
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one item in a run.
+
+    state: done, unchanged (it was done before), failed or quarantined. outputs: the files in
+    their places. altered: somebody has changed the result since; it was left alone.
+    """
+
+    item: Item
+    state: str
+    outputs: tuple[Path, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    problem: Problem | None = None
+    attempts: int = 0
+    altered: bool = False
+
+
+@dataclass
+class Tally:
+    """How many items ended how; `remaining` were not come to."""
+
+    done: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    quarantined: int = 0
+    remaining: int = 0
+    interrupted: bool = False
+    problem: Problem | None = None
+    """What ended the run before its end."""
+    seconds: float = 0.0
+
+    def exit_code(self) -> int:
+        """0 all done, 1 nothing done (2: for wrong usage), 3 some items failed, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        good = self.done + self.unchanged
+        if self.problem:
+            return 3 if good else self.problem.exit_code
+        if self.failed + self.quarantined + self.remaining == 0:
+            return 0
+        return 3 if good else 1
+
+
+class Stop:
+    """Whether an end was asked for, by Ctrl-C or SIGTERM; the second time ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._at_once = False
+
+    @contextmanager
+    def signals(self, at_once: bool = False) -> Iterator[Stop]:
+        """Listen to signals meanwhile. at_once: already the first raises KeyboardInterrupt."""
+        self._at_once = at_once
+        if threading.current_thread() is not threading.main_thread():
+            yield self  # signals are the main thread's
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = [signal.signal(number, self._hear) for number in numbers]
+        try:
+            yield self
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or self._at_once:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+def run(
+    items: Sequence[Item],
+    folder: Path,
+    engine: Engine,
+    manifest: Manifest | None,
+    options: RunOptions = RunOptions(),
+    report: Callable[[Result], None] = lambda result: None,
+    stop: Stop | None = None,
+) -> Tally:
+    """Do all items that are not done; tell `report` of each as it ends.
+
+    Results go to `folder`. Without a manifest every item is done, over whatever lies there. The
+    engine is left running, for the next call. Raises OutputError where the folder cannot be
+    written; what is the matter with one item goes to its result.
+    """
+    run = _Run(folder, engine, manifest, options, report, stop or Stop())
+    return run.work_through(items)
+
+
+def planned(items: Sequence[Item], manifest: Manifest) -> Iterator[tuple[Item, str]]:
+    """What a run would do with each item, without doing it.
+
+    "new", "changed" (inputs or settings), "again" (it failed, or its result is gone), "unchanged"
+    or "quarantined".
+    """
+    for item in items:
+        record = manifest.get(item.name)
+        if record is None:
+            yield item, "new"
+        elif not _same_work(record, item) and not _same_contents(record, item):
+            yield item, "changed"
+        elif record.state == "quarantined":
+            yield item, "quarantined"
+        elif record.state == "done" and not _missing(record, manifest.folder):
+            yield item, "unchanged"
+        else:
+            yield item, "again"
+
+
+def mark_orphans(items: Sequence[Item], manifest: Manifest, source: str) -> list[str]:
+    """Note in the manifest whose inputs are gone from this source; returns their names."""
+    planned = {item.name for item in items}
+    commands = {item.settings.get("command", "") for item in items}
+    found = []
+    for name in manifest.names():
+        record = None if name in planned else manifest.get(name)
+        if (
+            record is None
+            or record.state == "orphaned"
+            or record.source != source
+            or (commands and record.command not in commands)
+            or all(os.path.lexists(Path(source, path)) for path, _ in record.inputs)
+        ):
+            continue
+        manifest.append(replace(record, state="orphaned"))
+        found.append(name)
+    return found
+
+
+@dataclass
+class _Flight:
+    """An item that the engine has."""
+
+    item: Item
+    staging: Path
+    record: Record | None
+    started: float  # by the machine's clock
+    alone: bool = False
+
+
+class _Run:
+    def __init__(
+        self,
+        folder: Path,
+        engine: Engine,
+        manifest: Manifest | None,
+        options: RunOptions,
+        report: Callable[[Result], None],
+        stop: Stop,
+    ) -> None:
+        self.folder = folder
+        self.engine = engine
+        self.manifest = manifest
+        self.options = options
+        self.report = report
+        self.stop = stop
+        self.tally = Tally()
+        self.flights: dict[str, _Flight] = {}
+        self.waiting: deque[Item] = deque()
+        self.elsewhere: deque[Item] = deque()  # another run has these
+        self.suspects: deque[Item] = deque()  # were there when a worker died: one at a time
+        self.tries: dict[str, int] = {}
+        self.last_event = time.monotonic()
+        self.last_look = 0.0
+        self.stopped = 0.0
+        self.late: tuple[str, ...] = ()
+        token = secrets.token_hex(4)
+        # Beside a result without a manifest lies nothing of ours but this, and not for long.
+        self.home = folder / FOLDER / "work" / token if manifest else folder / f".{token}.part"
+
+    def work_through(self, items: Sequence[Item]) -> Tally:
+        start = time.monotonic()
+        self.waiting.extend(items)
+        try:
+            if self.manifest:
+                self._sweep()
+            while not self._over():
+                self._fill()
+                self._handle(self.engine.wait(self._patience()))
+                self._check_time()
+                if self.manifest:
+                    self.manifest.sync()
+        except KeyboardInterrupt:
+            self.tally.interrupted = True
+        finally:
+            self._leave()
+        self.tally.remaining = len(items) - (
+            self.tally.done + self.tally.unchanged + self.tally.failed + self.tally.quarantined
+        )
+        self.tally.seconds = time.monotonic() - start
+        return self.tally
+
+    # --- the way of the loop ---
+
+    def _over(self) -> bool:
+        if self.stop.asked and not self.tally.interrupted:
+            self.tally.interrupted = True
+            self.stopped = time.monotonic()
+        if self.tally.interrupted:
+            return time.monotonic() - self.stopped > _GRACE or not self.flights
+        if self.tally.problem:
+            return not self.flights
+        return not (self.flights or self.waiting or self.elsewhere or self.suspects)
+
+    def _leave(self) -> None:
+        """Let go of what is unfinished, and of the places that it took."""
+        if self.flights:
+            self.engine.stop()
+        for name in list(self.flights):
+            self._land(name)
+        shutil.rmtree(self.home, ignore_errors=True)
+        if self.manifest:
+            with suppress(OSError):  # another run's work may lie there
+                self.home.parent.rmdir()
+            self.manifest.sync(now=True)
+
+    def _sweep(self) -> None:
+        """Remove what runs that were killed have left; live ones are told by their lock."""
+        assert self.manifest is not None
+        work = self.home.parent
+        self.manifest.locks.try_item(f"run {self.home.name}")
+        try:
+            self.home.mkdir(parents=True)
+            for path in work.iterdir():
+                if path != self.home and self.manifest.locks.try_item(f"run {path.name}"):
+                    shutil.rmtree(path, ignore_errors=True)
+                    self.manifest.locks.leave_item(f"run {path.name}")
+        except OSError as error:
+            raise output_error(work, error) from error
+
+    def _patience(self) -> float:
+        if self.flights:
+            return _POLL
+        if self.elsewhere:
+            time.sleep(_POLL)  # nothing to do but to see whether the other run is done
+        return 0.0
+
+    def _fill(self) -> None:
+        """Give the engine as much as it likes to have."""
+        if self.tally.interrupted or self.tally.problem:
+            return
+        while self.suspects and not self.flights:
+            self._consider(self.suspects.popleft(), alone=True)
+        if any(flight.alone for flight in self.flights.values()) or self.suspects:
+            return
+        while self.waiting and len(self.flights) < self.engine.depth and not self.stop.asked:
+            self._consider(self.waiting.popleft())
+        if self.elsewhere and not self.waiting and time.monotonic() - self.last_look > _POLL:
+            self.last_look = time.monotonic()
+            for _ in range(len(self.elsewhere)):
+                if len(self.flights) < self.engine.depth:
+                    self._consider(self.elsewhere.popleft())
+
+    def _consider(self, item: Item, alone: bool = False) -> None:
+        """Skip an item, put it off, or give it to the engine."""
+        record, known = None, None
+        if self.manifest:
+            if not self.manifest.locks.try_item(item.name):
+                self.elsewhere.append(item)
+                return
+            self.manifest.refresh()
+            record = self.manifest.get(item.name)
+            if record and not self.options.overwrite:
+                skipped = self._skip(item, record)
+                if skipped:
+                    self.manifest.locks.leave_item(item.name)
+                    self._tell(skipped)
+                    return
+                if record.state in ("done", "orphaned") and not _missing(record, self.folder):
+                    known = record.key
+        staging = self.home / secrets.token_hex(4)
+        self.flights[item.name] = _Flight(item, staging, record, time.time(), alone)
+        if len(self.flights) == 1:
+            self.last_event = time.monotonic()
+        self.engine.submit(Order(item, staging, known))
+
+    def _skip(self, item: Item, record: Record) -> Result | None:
+        """The result of an item for which nothing is to be done."""
+        if not _same_work(record, item):
+            # Times tell nothing of files that were young then; and who takes workers down is
+            # not let near one because somebody has touched a file.
+            young = any(known.sha256 and known.stat is None for _, known in record.inputs)
+            if not (young or record.state == "quarantined") or not _same_contents(record, item):
+                return None
+        if record.state == "quarantined":
+            problem = Problem(
+                f"{record.error}; left out until 'dualsr jobs {self.folder} --retry' asks for it",
+                record.code or _CRASHED,
+            )
+            return Result(item, "quarantined", problem=problem, attempts=record.attempts)
+        if record.state != "done":
+            return None
+        places = tuple(self.folder / output.path for output in record.outputs)
+        altered = False
+        for output, place in zip(record.outputs, places, strict=True):
+            found = _found(place, output)
+            if found in (None, output.before) and found != output.sha256:
+                return None  # it is gone, or it never got to its place
+            altered = altered or found != output.sha256
+        return Result(item, "unchanged", places, record.facts, altered=altered)
+
+    def _handle(self, events: list[Outcome | Lost]) -> None:
+        for event in events:
+            self.last_event = time.monotonic()
+            if isinstance(event, Lost):
+                self._bury(event)
+            elif event.name in self.flights:
+                self._finish(self.flights[event.name], event)
+
+    def _check_time(self) -> None:
+        """End workers from which nothing has come for too long."""
+        limit = self.options.timeout
+        if limit and self.flights and time.monotonic() - self.last_event > limit:
+            self.late = tuple(self.flights)
+            self.last_event = time.monotonic()
+            self.engine.kill(self.late)
+
+    # --- what became of an item ---
+
+    def _finish(self, flight: _Flight, outcome: Outcome) -> None:
+        item = flight.item
+        attempts = self._attempts(flight) + 1
+        problem = outcome.problem
+        if problem is None and not outcome.unchanged:
+            try:
+                outcome = self._commit(flight, outcome, attempts)
+            except (OutputError, InputError) as error:
+                problem = problem_of(error)
+        elif problem is None and self.manifest and flight.record:
+            self.manifest.append(
+                replace(flight.record, state="done", settings=item.settings, key=outcome.key,
+                        inputs=tuple(zip(item.input_names, outcome.inputs, strict=True)))
+            )  # fmt: skip
+        if problem is not None:
+            self._fail(flight, self._in_place(problem, flight), outcome.seconds)
+            return
+        record = self.manifest.get(item.name) if self.manifest else None
+        self._land(item.name)
+        if outcome.unchanged and record:
+            places = tuple(self.folder / output.path for output in record.outputs)
+            self._tell(Result(item, "unchanged", places, record.facts))
+            return
+        places = tuple(self.folder / _place(item, made) for made in outcome.outputs)
+        self._tell(Result(item, "done", places, outcome.facts, outcome.seconds, attempts=attempts))
+
+    def _commit(self, flight: _Flight, outcome: Outcome, attempts: int) -> Outcome:
+        """Record a result and put its files in their places. Raises OutputError, InputError."""
+        item = flight.item
+        staged = flight.staging / PurePosixPath(item.name).name
+        outputs, moves = [], []
+        for made in outcome.outputs:
+            place = self.folder / _place(item, made)
+            before = self._before(place, made, flight)
+            outputs.append(
+                Output(_place(item, made), made.sha256, made.size, made.mtime_ns, before)
+            )
+            moves.append((staged / made.path if made.path else staged, place))
+        if self.manifest:
+            self.manifest.append(
+                Record(
+                    item.name,
+                    "done",
+                    str(item.settings.get("command", "")),
+                    outcome.key,
+                    item.settings,
+                    self.options.source,
+                    tuple(zip(item.input_names, outcome.inputs, strict=True)),
+                    tuple(outputs),
+                    attempts=attempts,
+                    started=flight.started,
+                    seconds=outcome.seconds,
+                    facts=outcome.facts,
+                )
+            )
+        folders = set()
+        for source, place in moves:
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(source, place)
+            except OSError as error:
+                raise output_error(place, error) from error
+            folders.add(place.parent)
+        for folder in folders:
+            try:
+                fsync_folder(folder)
+            except OSError as error:
+                raise output_error(folder, error) from error
+        return outcome
+
+    def _before(self, place: Path, made: Made, flight: _Flight) -> str | None:
+        """The hash of what lies in a result's place, if that may be written over."""
+        try:
+            there = os.stat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise output_error(place, error) from error
+        for path in flight.item.inputs:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) == (there.st_dev, there.st_ino):
+                raise OutputError(place, "is one of the photos themselves: choose another folder")
+        if self.manifest is None:
+            return None
+        digest = sha256_of(place)
+        known = {made.sha256}
+        for output in flight.record.outputs if flight.record else ():
+            if self.folder / output.path == place:
+                known |= {output.sha256, output.before or ""}
+        if digest in known or self.options.overwrite:
+            return digest
+        raise OutputError(
+            place, "is there already and not known to be dualsr's: move it, or add --overwrite"
+        )
+
+    def _fail(self, flight: _Flight, problem: Problem, seconds: Mapping[str, float]) -> None:
+        """Try an item again, or write it off."""
+        name = flight.item.name
+        if problem.fatal:
+            self._land(name)
+            if not self.tally.problem:
+                self.tally.problem = problem
+            return
+        attempts = self._attempts(flight) + 1
+        self.tries[name] = self.tries.get(name, 0) + 1
+        hard = problem.code in (_CRASHED, _SLOW)
+        if (problem.passing or hard) and self.tries[name] <= self.options.retries:
+            self._land(name)
+            (self.suspects if hard else self.waiting).append(flight.item)
+            return
+        state = "quarantined" if hard else "failed"
+        if self.manifest:
+            self._note_failure(flight, state, problem, attempts, seconds)
+        self._land(name)
+        self._tell(Result(flight.item, state, problem=problem, attempts=attempts))
+        if not self.options.keep_going and not self.tally.problem:
+            sentence = "stopped at the first failure, as asked"
+            self.tally.problem = Problem(sentence, "stopped")
+
+    def _note_failure(
+        self,
+        flight: _Flight,
+        state: str,
+        problem: Problem,
+        attempts: int,
+        seconds: Mapping[str, float],
+    ) -> None:
+        assert self.manifest is not None
+        item, before = flight.item, flight.record
+        record = Record(
+            item.name,
+            state,
+            str(item.settings.get("command", "")),
+            None,
+            item.settings,
+            self.options.source,
+            tuple(zip(item.input_names, map(_stamped, item.inputs), strict=True)),
+            before.outputs if before else (),  # still known to be ours
+            problem.sentence,
+            problem.code,
+            attempts,
+            flight.started,
+            seconds,
+        )
+        try:
+            self.manifest.append(record)
+        except OutputError as error:
+            self.tally.problem = problem_of(error)
+
+    def _bury(self, lost: Lost) -> None:
+        """A worker is gone. Who was alone with it is to blame; others are tried alone."""
+        flights = [self.flights[name] for name in lost.names if name in self.flights]
+        if self.tally.interrupted:
+            for flight in flights:
+                self._land(flight.item.name)
+        elif len(flights) == 1:
+            flight = flights[0]
+            first = flight.item.inputs[0]
+            if flight.item.name in self.late:
+                sentence = f"{first} takes longer than {self.options.timeout:g} s (see --timeout)"
+                self._fail(flight, Problem(sentence, _SLOW), {})
+            else:
+                sentence = f"{first} could not be worked on: {lost.sentence}"
+                self._fail(flight, Problem(sentence, _CRASHED), {})
+        else:
+            for flight in flights:
+                self._land(flight.item.name)
+                self.suspects.append(flight.item)
+        self.late = ()
+
+    def _in_place(self, problem: Problem, flight: _Flight) -> Problem:
+        """A problem's sentence with the place of the result instead of its temporary one."""
+        staged = str(flight.staging / PurePosixPath(flight.item.name).name)
+        place = str(self.folder / flight.item.name)
+        sentence = problem.sentence.replace(staged, place)
+        return replace(problem, sentence=sentence.replace(str(flight.staging), str(self.folder)))
+
+    def _attempts(self, flight: _Flight) -> int:
+        return (flight.record.attempts if flight.record else 0) + self.tries.get(
+            flight.item.name, 0
+        )
+
+    def _land(self, name: str) -> None:
+        """The engine has an item no more."""
+        flight = self.flights.pop(name)
+        shutil.rmtree(flight.staging, ignore_errors=True)
+        if self.manifest:
+            self.manifest.locks.leave_item(name)
+
+    def _tell(self, result: Result) -> None:
+        setattr(self.tally, result.state, getattr(self.tally, result.state) + 1)
+        self.report(result)
+
+
+def _place(item: Item, made: Made) -> str:
+    path = f"{item.name}/{made.path}" if made.path else item.name
+    if not is_below(path):
+        raise OutputError(path, "leads out of the output folder")
+    return path
+
+
+def _stamped(path: Path) -> Stamp:
+    """What can be said of an input that was not worked on; no hash where it cannot be read."""
+    try:
+        before = stat_of(path)
+        return stamp(sha256_of(path), before)
+    except (OSError, ValueError, InputError):
+        return Stamp("", 0, None)
+
+
+def _same_work(record: Record, item: Item) -> bool:
+    """Whether settings and inputs are as recorded, by the files' sizes and times alone."""
+    if record.settings != item.settings or len(record.inputs) != len(item.inputs):
+        return False
+    try:
+        return all(
+            known.stat is not None and stat_of(path) == known.stat
+            for path, (_, known) in zip(item.inputs, record.inputs, strict=True)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _same_contents(record: Record, item: Item) -> bool:
+    """Whether settings and inputs are as recorded, by the files' contents."""
+    if record.settings != item.settings or len(record.inputs) != len(item.inputs):
+        return False
+    try:
+        return all(
+            sha256_of(path) == known.sha256
+            for path, (_, known) in zip(item.inputs, record.inputs, strict=True)
+        )
+    except InputError:
+        return False
+
+
+def _missing(record: Record, folder: Path) -> bool:
+    """Whether a file of the result is not in its place as it was made."""
+    return any(_found(folder / output.path, output) != output.sha256 for output in record.outputs)
+
+
+def _found(place: Path, output: Output) -> str | None:
+    """The hash of what lies in an output's place; None where nothing does.
+
+    Where size and time are the recorded ones the content is taken to be.
+    """
+    try:
+        status = os.stat(place)
+        if (status.st_size, status.st_mtime_ns) == (output.size, output.mtime_ns):
+            return output.sha256
+        return sha256_of(place)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise output_error(place, error) from error
