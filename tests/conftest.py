@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
+
+ValidEvent = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +24,48 @@ def repository() -> Path:
 def sample_pairs(repository: Path) -> Path:
     """The folder of small real pairs."""
     return repository / "sample_pairs"
+
+
+@pytest.fixture(scope="session")
+def event_schema(repository: Path) -> dict[str, Any]:
+    """docs/events.schema.json: what users are promised of the lines of --json."""
+    text = (repository / "docs" / "events.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return schema
+
+
+@pytest.fixture(scope="session")
+def valid_event(event_schema: dict[str, Any]) -> ValidEvent:
+    """valid_event(line): the object of a line that --json printed.
+
+    Raises jsonschema.ValidationError where the schema does not allow it. Stricter than the schema
+    for users in one thing: a field that the schema does not know is an error, too.
+    """
+    validator = jsonschema.Draft202012Validator(_closed(event_schema))
+
+    def valid(line: str) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(line, parse_constant=_no_json)
+        validator.validate(event)
+        return event
+
+    return valid
+
+
+def _closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema whose objects have no other fields than those that it describes."""
+    schema = copy.deepcopy(schema)
+
+    def close(part: dict[str, Any]) -> None:
+        if "properties" in part:
+            part["additionalProperties"] = False
+            for field in part["properties"].values():
+                close(field)
+
+    for definition in schema["$defs"].values():
+        close(definition)
+    return schema
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
