@@ -1,11 +1,12 @@
 """PhotoPair -> AlignedPair: where each wide pixel lies in the tele photo, and how surely."""
 
-from dualsr_cli.alignment._align import align, same_scene
+from dualsr_cli.alignment._align import align, expected_ratio, same_scene, working_memory
 from dualsr_cli.alignment.aligned_pair import AlignedPair, Box, Fit, Floats, Grid, Tone
-from dualsr_cli.alignment.results import AlignReport, align_files
+from dualsr_cli.alignment.results import AlignReport, AlignTask, align_files
 
 __all__ = [
     "AlignReport",
+    "AlignTask",
     "AlignedPair",
     "Box",
     "Fit",
@@ -14,5 +15,7 @@ __all__ = [
     "Tone",
     "align",
     "align_files",
+    "expected_ratio",
     "same_scene",
+    "working_memory",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import numpy as np
 from dualsr_cli.alignment import _flow, _homography, _mesh, _tone
 from dualsr_cli.alignment.aligned_pair import AlignedPair, Fit, Grid, Tone
 from dualsr_cli.errors import AlignmentError
-from dualsr_cli.photos import Photo, read_photo, zoom_ratio
+from dualsr_cli.photos import Header, Photo, read_photo, zoom_ratio
+
+_LIBRARIES = 350 << 20  # bytes, measured
+_SAMPLE_BYTES = 64  # measured: coordinates, colours, luma, flow
 
 
 def align(wide: Photo, tele: Photo) -> AlignedPair:
@@ -82,3 +86,27 @@ def same_scene(wide: Path, tele: Path) -> float:
     except AlignmentError:
         return 0.0
     return float(min(1.0, len(matches.wide) / 40))
+
+
+def expected_ratio(wide: Header, tele: Header) -> float | None:
+    """Tele pixels per wide pixel by EXIF, below 1 where the wide photo is the tele; None: unknown.
+
+    `AlignedPair.ratio` is what the photos themselves say.
+    """
+    zoom = zoom_ratio(wide.capture, tele.capture)
+    if zoom is None:
+        return None
+    return zoom * math.sqrt(tele.width * tele.height / (wide.width * wide.height))
+
+
+def working_memory(wide: Header, tele: Header) -> int:
+    """About the bytes that `align` takes at its peak beside the photos' pixels, libraries included.
+
+    Samples of the tele photo, of which each tile in the making holds its own, take the most.
+    """
+    ratio = expected_ratio(wide, tele)
+    samples = max(header.width * header.height for header in (wide, tele))
+    if ratio is not None:
+        taps = math.ceil(max(ratio, 1 / ratio))
+        samples = min(samples, _flow.THREADS * (_flow.WINDOW * taps) ** 2)
+    return _LIBRARIES + samples * _SAMPLE_BYTES

@@ -20,6 +20,8 @@ from dualsr_cli.alignment.aligned_pair import AlignedPair, Floats, Grid
 SPACING = 4  # wide pixels between the vertices of the fine displacement field
 _TILE = 768  # wide pixels; a tile's flow sees _MARGIN more on each side
 _MARGIN = 64
+WINDOW = _TILE + 2 * _MARGIN
+THREADS = min(os.cpu_count() or 1, 8)
 Luma = npt.NDArray[np.uint8]
 
 
@@ -108,7 +110,7 @@ def fine(aligned: AlignedPair) -> tuple[AlignedPair, float]:
 
     corners = [(y, x) for y in range(top, bottom, _TILE) for x in range(left, right, _TILE)]
     # Much of a tile's work runs on one core: as many tiles at once as there are cores.
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         residuals = list(pool.map(refine, corners))
     # A sure pixel beside an unsure one is at the edge of what moved or is hidden.
     smooth = cv2.GaussianBlur(cv2.erode(confidence[..., 0], np.ones((3, 3))), (0, 0), 1.5)

@@ -14,6 +14,10 @@ from dualsr_cli.photos import Photo
 Floats = npt.NDArray[np.float32]
 Box = tuple[int, int, int, int]
 
+# A tilted photo's plane has a horizon in the wide photo; on it the homography's denominator is 0,
+# beyond it the sign is another. Below this share of what it is in the footprint, nothing is seen.
+_HORIZON = 0.02
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -162,13 +166,27 @@ class AlignedPair:
         dx = moved[..., 0] + (columns - x0).astype(np.float32)
         dy = moved[..., 1] + (rows - y0).astype(np.float32)[:, None]
         h = self.homography
-        numerator_x, numerator_y, denominator = h @ np.array([x0, y0, 1.0])
-        origin = np.array([numerator_x, numerator_y]) / denominator
-        scale = 1 / (dx * np.float32(h[2, 0]) + dy * np.float32(h[2, 1]) + np.float32(denominator))
+        start = h @ np.array([x0, y0, 1.0])
+        depth = dx * np.float32(h[2, 0]) + dy * np.float32(h[2, 1]) + np.float32(start[2])
+        nearest = _HORIZON * self._facing()
+        beyond = depth / np.float32(nearest) < 1
+        if start[2] / nearest >= 1:
+            origin, start = start[:2] / start[2], np.zeros(2)
+        else:
+            origin = np.zeros(2)
+        depth[beyond] = np.inf
+        scale = 1 / depth
         slope = (h[:2, :2] - origin[:, None] * h[2, :2]).astype(np.float32)
-        x = (dx * slope[0, 0] + dy * slope[0, 1]) * scale
-        y = (dx * slope[1, 0] + dy * slope[1, 1]) * scale
+        x = (dx * slope[0, 0] + dy * slope[0, 1] + np.float32(start[0])) * scale
+        y = (dx * slope[1, 0] + dy * slope[1, 1] + np.float32(start[1])) * scale
+        x[beyond] = -1e6 - origin[0]  # where no photo reaches
         return x, y, origin
+
+    def _facing(self) -> float:
+        """The homography's denominator in the middle of the footprint's box."""
+        top, left, bottom, right = self.box
+        x, y, one = self.homography[2]
+        return float(x * (left + right - 1) / 2 + y * (top + bottom - 1) / 2 + one)
 
     def _inside(self, x: Floats, y: Floats, origin: npt.NDArray[np.float64]) -> Floats:
         right, bottom = self.tele.width - 1 - origin[0], self.tele.height - 1 - origin[1]

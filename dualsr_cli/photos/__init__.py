@@ -4,6 +4,7 @@ from dualsr_cli.photos._exif import result_metadata
 from dualsr_cli.photos.capture import Capture, parse_capture, zoom_ratio
 from dualsr_cli.photos.pairing import (
     FoundPair,
+    Known,
     Leftover,
     Pairing,
     find_pairs,
@@ -12,6 +13,7 @@ from dualsr_cli.photos.pairing import (
 )
 from dualsr_cli.photos.photo import Header, Metadata, Photo
 from dualsr_cli.photos.reading import READ_SUFFIXES, read_header, read_photo
+from dualsr_cli.photos.sources import Source, read_source, snapshot
 from dualsr_cli.photos.writing import WRITE_SUFFIXES, check_target, write_photo
 
 __all__ = [
@@ -20,17 +22,21 @@ __all__ = [
     "Capture",
     "FoundPair",
     "Header",
+    "Known",
     "Leftover",
     "Metadata",
     "Pairing",
     "Photo",
+    "Source",
     "check_target",
     "find_pairs",
     "parse_capture",
     "read_header",
     "read_pairs_table",
     "read_photo",
+    "read_source",
     "result_metadata",
+    "snapshot",
     "write_pairs_table",
     "write_photo",
     "zoom_ratio",

@@ -16,6 +16,10 @@ from dualsr_cli.photos.reading import READ_SUFFIXES, read_header
 _FORMATS = ("heic", "jpeg", "tiff", "avif", "webp", "png", "dng")  # of two copies, which to take
 
 
+Stamp = tuple[int, int]
+"""What changes when a file does: its size in bytes and its modification time in nanoseconds."""
+
+
 @dataclass(frozen=True)
 class Shot:
     """A photo as far as it decides a pair."""
@@ -51,12 +55,14 @@ class Shot:
         return edited, len(self.name.parts), usual, len(str(self.name)), self.name
 
 
-def list_photos(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+def list_photos(folder: Path, leave_out: Path | None = None) -> tuple[list[Path], dict[Path, str]]:
     """The photos by suffix, sorted; and the folders that cannot be opened, with a sentence each.
 
-    Hidden files and folders are passed over. Raises InputError where `folder` itself is closed.
+    Hidden files and folders are passed over, and the folder `leave_out` with all that lies in it,
+    however its path is written. Raises InputError where `folder` itself is closed.
     """
     closed: dict[Path, str] = {}
+    unwanted = None if leave_out is None else os.path.realpath(leave_out)
 
     def note(error: OSError) -> None:
         path = Path(error.filename or folder)
@@ -67,13 +73,27 @@ def list_photos(folder: Path) -> tuple[list[Path], dict[Path, str]]:
 
     paths = []
     for parent, folders, files in os.walk(folder, onerror=note):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and (unwanted is None or os.path.realpath(os.path.join(parent, name)) != unwanted)
+        ]
         paths += [
             Path(parent, name)
             for name in files
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in READ_SUFFIXES
         ]
     return sorted(paths), closed
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """The stamp of a file; None where it is not there or may not be looked at."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def read_shot(path: Path, folder: Path) -> Shot | str:

@@ -29,7 +29,7 @@ from dualsr_cli.errors import AlignmentError, InputError, OutputError
 from dualsr_cli.files import atomic_writer
 from dualsr_cli.photos import _names
 from dualsr_cli.photos._assignment import best_pairs
-from dualsr_cli.photos._shots import Shot, list_photos, read_shot, renamed
+from dualsr_cli.photos._shots import Shot, Stamp, list_photos, read_shot, renamed, stamp_of
 from dualsr_cli.photos.capture import Capture, zoom_ratio
 
 SMALLEST_RATIO, LARGEST_RATIO = 1.5, 10.0
@@ -47,6 +47,9 @@ where the roles are swapped or both are framed alike; it may raise InputError or
 Progress = Callable[[str, int, int], None]
 """progress(stage, done, total); a total of 0: unknown."""
 
+Known = dict[Path, tuple[Stamp, Shot]]
+"""What `find_pairs` remembers of one folder's photos from one call to the next; empty at first."""
+
 _Candidate = tuple[float, str, str, str, int, int]  # rank, two names, evidence, two shots
 
 
@@ -58,7 +61,7 @@ class FoundPair:
     tele: Path
     ratio: float | None  # how many times narrower the tele sees, from EXIF; None: unknown
     seconds_apart: float | None  # None: unknown
-    evidence: str  # a list of: time, zoom, names, numbers, content; or table
+    evidence: str  # a list of: time, zoom, names, numbers, content; or table; or named
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,11 @@ def find_pairs(
     *,
     same_scene: SameScene | None = None,
     max_gap: float = 20.0,
+    leave_out: Path | None = None,
+    known: Known | None = None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Pairing:
-    """Pair the photos of `folder` and all folders in it.
+    """Pair the photos of `folder` and all folders in it but `leave_out`.
 
     Hidden files and folders and files without a photo's suffix are passed over. `max_gap` is in
     seconds. `same_scene` is asked only where time leaves a doubt (several candidates, or more than
@@ -104,16 +109,20 @@ def find_pairs(
     paired by names that say it, or not at all. `progress` is told of two
     stages, reading and comparing.
 
-    The result depends on names (relative to `folder`) and contents only.
+    The result depends on names (relative to `folder`) and contents only. With the same `known` in
+    each call for this folder, only new and changed photos are opened.
 
     Raises InputError where `folder` is no folder that can be read.
     """
     folder = Path(folder)
-    paths, unreadable = list_photos(folder)
+    paths, unreadable = list_photos(folder, leave_out)
+    known = {} if known is None else known
+    for path in known.keys() - set(paths):
+        del known[path]
     shots: list[Shot] = []
     with ThreadPoolExecutor(max_workers=min(16, 4 * (os.cpu_count() or 1))) as pool:
         for path, shot in zip(
-            paths, pool.map(lambda path: read_shot(path, folder), paths), strict=True
+            paths, pool.map(lambda path: _shot(path, folder, known), paths), strict=True
         ):
             if isinstance(shot, Shot):
                 shots.append(shot)
@@ -128,10 +137,22 @@ def find_pairs(
     return Pairing(pairing.pairs, tuple(sorted(leftovers, key=lambda leftover: leftover.path)))
 
 
-def read_pairs_table(csv: Path) -> tuple[FoundPair, ...]:
+def _shot(path: Path, folder: Path, known: Known) -> Shot | str:
+    """`read_shot`, or what is known of the file; what cannot be read is tried each time."""
+    stamp = stamp_of(path)  # before reading: a change meanwhile shows next time
+    if stamp is not None and path in known and known[path][0] == stamp:
+        return known[path][1]
+    shot = read_shot(path, folder)
+    if stamp is not None and isinstance(shot, Shot):
+        known[path] = stamp, shot
+    return shot
+
+
+def read_pairs_table(csv: Path, *, must_exist: bool = True) -> tuple[FoundPair, ...]:
     """Read a CSV with the header `wide,tele`; paths are relative to the folder it lies in.
 
-    Raises InputError, naming the line, for anything but two existing files a line.
+    Raises InputError, naming the line, for anything but two existing files a line. Without
+    `must_exist` the files are not looked for.
     """
     try:
         text = csv.read_text(encoding="utf-8-sig")
@@ -152,7 +173,7 @@ def read_pairs_table(csv: Path) -> tuple[FoundPair, ...]:
                 raise InputError(csv, f"line {lines.line_num}: needs a wide and a tele, two cells")
             wide, tele = (csv.parent / cell for cell in cells)
             for path, cell in zip((wide, tele), cells, strict=True):
-                if not path.is_file():
+                if must_exist and not path.is_file():
                     raise InputError(csv, f"line {lines.line_num}: {cell} is not there")
             if wide == tele:
                 raise InputError(csv, f"line {lines.line_num}: wide and tele are the same file")

@@ -35,6 +35,11 @@ class Header:
     metadata: Metadata
     capture: Capture
 
+    @property
+    def decoded_size(self) -> int:
+        """The bytes of the pixels once they are decoded."""
+        return self.width * self.height * (3 if self.bit_depth == 8 else 6)
+
 
 @dataclass(frozen=True, eq=False)
 class Photo:

@@ -9,7 +9,7 @@ from dualsr_cli.reconstruction.reconstruct import (
     measure,
     reconstruct,
 )
-from dualsr_cli.reconstruction.upscale import UpscaleOptions, UpscaleReport, upscale
+from dualsr_cli.reconstruction.upscale import UpscaleOptions, UpscaleReport, UpscaleTask, upscale
 
 __all__ = [
     "Agreement",
@@ -18,6 +18,7 @@ __all__ = [
     "Reconstruction",
     "UpscaleOptions",
     "UpscaleReport",
+    "UpscaleTask",
     "default_scale",
     "measure",
     "reconstruct",

@@ -26,6 +26,7 @@ from dualsr_cli.reconstruction import patch_transfer as patch
 Progress = Callable[[str, int, int], None]
 
 TILE = 256  # wide pixels
+TILE_THREADS = min(os.cpu_count() or 1, 8)
 MAX_DEFAULT_SCALE = 4.0
 MAX_DEFAULT_PIXELS = 200_000_000
 MAX_SCALE = 16.0
@@ -199,9 +200,7 @@ def tile_pool() -> ThreadPoolExecutor:
 
     A tile's operations are too small to be shared out well; whole tiles are shared out instead.
     """
-    return ThreadPoolExecutor(
-        min(os.cpu_count() or 1, 8), initializer=lambda: torch.set_num_threads(1)
-    )
+    return ThreadPoolExecutor(TILE_THREADS, initializer=lambda: torch.set_num_threads(1))
 
 
 @dataclass(frozen=True, eq=False)

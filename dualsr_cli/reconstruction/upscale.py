@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import dualsr_cli
-from dualsr_cli.alignment import AlignedPair, Box, Fit, align
-from dualsr_cli.errors import AlignmentError, InputError, OutputError, UsageError
+from dualsr_cli.alignment import AlignedPair, Box, Fit, align, expected_ratio, working_memory
+from dualsr_cli.errors import AlignmentError, DualsrError, InputError, OutputError, UsageError
 from dualsr_cli.files import check_writable
-from dualsr_cli.photos import Photo, check_target, read_photo, result_metadata, write_photo
+from dualsr_cli.photos import (
+    Header,
+    Photo,
+    check_target,
+    read_header,
+    read_photo,
+    result_metadata,
+    write_photo,
+)
+from dualsr_cli.plain import json_types
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.preview_page import write_result_page
 from dualsr_cli.reconstruction.reconstruct import (
+    MAX_DEFAULT_PIXELS,
+    MAX_DEFAULT_SCALE,
+    TILE,
+    TILE_THREADS,
     Progress,
     Reconstruction,
     default_scale,
     measure,
     reconstruct,
 )
+
+# Measured: what reconstructing takes beside the pixels of photos and result.
+_LIBRARIES = 400 << 20  # bytes, with what aligning left behind
+_TILE_BYTES = 130 << 20  # a tile in the making, by the scale
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,14 @@ class UpscaleReport:
     output_bytes: int
     notes: tuple[str, ...] = ()
 
+    def summary(self) -> dict[str, Any]:
+        """The report in JSON's types, without the output's path; `refused` in two: code, reason."""
+        code, sentence = self.refused or (None, None)
+        told = {**asdict(self), "refused": code, "reason": sentence}
+        del told["output"]
+        plain: dict[str, Any] = json_types(told)
+        return plain
+
     def facts(self) -> dict[str, str]:
         """The report as a table for people."""
         facts = {
@@ -87,12 +115,43 @@ class UpscaleReport:
         return facts
 
 
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two photos that were read, the wide one as given first, and the seconds it took."""
+
+    wide: Photo
+    tele: Photo
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Upscaled:
+    """A result that is not written yet, and how it came about; `seconds` of each stage so far.
+
+    `wide` and `tele` are what they turned out to be. `aligned` and `agreement` are None where the
+    tele photo was refused, `refused` is (code, sentence) then.
+    """
+
+    wide: Photo
+    tele: Photo
+    aligned: AlignedPair | None
+    agreement: Agreement | None
+    refused: tuple[str, str] | None
+    reconstruction: Reconstruction
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
 def upscale(
     wide_path: Path,
     tele_path: Path,
     output: Path,
     options: UpscaleOptions = UpscaleOptions(),
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = _silent,
 ) -> UpscaleReport:
     """Make the wide photo as sharp as the tele photo and write the result to `output`.
 
@@ -100,14 +159,87 @@ def upscale(
     but useless) is refused with its reason, and the wide photo is enlarged without it. Raises
     InputError, OutputError or UsageError before anything is written.
     """
-    clock = _Clock()
     check_target(output, format=options.format, bit_depth=options.bit_depth)
-    if options.preview:
-        check_writable(options.preview)
-    device = resolve_device(options.device)
+    _check_options(options)
     for path in (wide_path, tele_path):
         if _same_file(path, output):
             raise OutputError(output, "is one of the photos themselves: choose another name")
+    pair = _read(wide_path, tele_path, progress)
+    return _write(_compute(pair, options, progress), output, options)
+
+
+class _Inputs(Protocol):
+    """What an `UpscaleTask` needs to know of an item: the wide and the tele photo, in this order.
+
+    Where they were given in the wrong order they change roles; the item stays what it is called.
+    """
+
+    @property
+    def inputs(self) -> tuple[Path, ...]: ...
+
+
+@dataclass(frozen=True)
+class UpscaleTask:
+    """`upscale` as steps that run side by side for different pairs; see the room `jobs`.
+
+    A pair's result does not depend on what runs beside it. `progress` is for a pair alone.
+    """
+
+    options: UpscaleOptions = UpscaleOptions()
+    progress: Progress = _silent
+
+    def prepare(self) -> None:
+        """Raises UsageError for a device that is not there, OutputError for the preview."""
+        _check_options(self.options)
+
+    def memory(self, item: _Inputs) -> int:
+        """About the bytes at the peak of one pair; 0 where a header cannot be read."""
+        try:
+            wide, tele = (read_header(path) for path in item.inputs)
+        except DualsrError:
+            return 0
+        return _memory(wide, tele, self.options.scale)
+
+    def read(self, item: _Inputs) -> Pair:
+        """Both photos. Raises InputError."""
+        wide_path, tele_path = item.inputs
+        return _read(wide_path, tele_path, self.progress)
+
+    def compute(self, item: _Inputs, data: Pair) -> Upscaled:
+        """Everything up to the result's pixels.
+
+        Raises UsageError for an impossible scale, AlignmentError where the tele's part is asked
+        for and there is none.
+        """
+        return _compute(data, self.options, self.progress)
+
+    def write(self, item: _Inputs, result: Upscaled, target: Path) -> dict[str, Any]:
+        """Write the file `target`; return `UpscaleReport.summary`. Raises OutputError."""
+        return _write(result, target, self.options).summary()
+
+
+def _check_options(options: UpscaleOptions) -> None:
+    resolve_device(options.device)
+    if options.preview:
+        check_writable(options.preview)
+
+
+def _memory(wide: Header, tele: Header, asked: float | None) -> int:
+    """Bytes: both photos, the result, and what the work takes at its scale."""
+    ratio = expected_ratio(wide, tele)
+    held = wide.decoded_size + tele.decoded_size
+    if ratio is not None and ratio < 1:
+        wide, tele, ratio = tele, wide, 1 / ratio
+    pixels = wide.width * wide.height
+    room = math.sqrt(MAX_DEFAULT_PIXELS / pixels)
+    scale = asked or max(1.0, min(ratio or MAX_DEFAULT_SCALE, MAX_DEFAULT_SCALE, room))
+    tiles = min(TILE_THREADS, math.ceil(wide.width / TILE) * math.ceil(wide.height / TILE))
+    making = wide.decoded_size * scale**2 + _LIBRARIES + tiles * scale * _TILE_BYTES
+    return round(held + max(making, working_memory(wide, tele)))
+
+
+def _read(wide_path: Path, tele_path: Path, progress: Progress) -> Pair:
+    clock = _Clock({})
     if _same_file(wide_path, tele_path):
         raise InputError(tele_path, "was given as wide and as tele photo: name two photos")
     progress("read", 0, 2)
@@ -115,16 +247,22 @@ def upscale(
     progress("read", 1, 2)
     tele = read_photo(tele_path)
     progress("read", 2, 2)
-    notes = [*wide.notes, *tele.notes]
     clock.lap("read")
+    return Pair(wide, tele, clock.laps)
 
+
+def _compute(pair: Pair, options: UpscaleOptions, progress: Progress) -> Upscaled:
+    clock = _Clock(pair.seconds)
+    wide, tele = pair.wide, pair.tele
+    notes = [*wide.notes, *tele.notes]
+    device = resolve_device(options.device)
     progress("align", 0, 1)
     aligned, agreement, refused = _aligned(wide, tele, options.scale, device)
     progress("align", 1, 1)
     clock.lap("align")
     if aligned is not None and aligned.swapped:
         notes.append(
-            f"{wide_path.name} shows less of the scene than {tele_path.name}: taken as the tele "
+            f"{wide.path.name} shows less of the scene than {tele.path.name}: taken as the tele "
             "photo"
         )
         wide, tele = aligned.wide, aligned.tele
@@ -142,27 +280,35 @@ def upscale(
         progress=progress,
     )
     clock.lap("reconstruct")
-    size = _write(output, wide, reconstruction, options)
+    return Upscaled(
+        wide, tele, aligned, agreement, refused, reconstruction, tuple(notes), clock.laps
+    )
+
+
+def _write(made: Upscaled, output: Path, options: UpscaleOptions) -> UpscaleReport:
+    clock = _Clock(made.seconds)
+    size = _write_result(output, made.wide, made.reconstruction, options)
     clock.lap("write")
+    aligned, reconstruction = made.aligned, made.reconstruction
     report = UpscaleReport(
-        wide.path,
-        tele.path,
+        made.wide.path,
+        made.tele.path,
         output,
         reconstruction.pixels.shape[1],
         reconstruction.pixels.shape[0],
-        scale,
+        reconstruction.scale,
         aligned is not None,
-        refused,
+        made.refused,
         aligned is not None and aligned.swapped,
         aligned.fit if aligned else None,
-        agreement,
+        made.agreement,
         reconstruction.shares,
         clock.laps,
         size,
-        tuple(notes),
+        made.notes,
     )
     if options.preview:
-        write_result_page(options.preview, wide, aligned, reconstruction, report.facts())
+        write_result_page(options.preview, made.wide, aligned, reconstruction, report.facts())
     return report
 
 
@@ -198,7 +344,7 @@ def _crop(aligned: AlignedPair | None, refused: tuple[str, str] | None) -> Box:
     return aligned.footprint_box()
 
 
-def _write(
+def _write_result(
     output: Path, wide: Photo, reconstruction: Reconstruction, options: UpscaleOptions
 ) -> int:
     height, width = reconstruction.pixels.shape[:2]
@@ -245,10 +391,10 @@ def _same_file(first: Path, second: Path) -> bool:
 
 
 class _Clock:
-    """Seconds of each stage."""
+    """Seconds of each stage, beside those of the stages before."""
 
-    def __init__(self) -> None:
-        self.laps: dict[str, float] = {}
+    def __init__(self, before: Mapping[str, float]) -> None:
+        self.laps = dict(before)
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from dualsr_cli.alignment import AlignedPair
+from dualsr_cli.jobs import Item
 from dualsr_cli.photos import Header, Metadata, Photo, parse_capture
 
 Array = npt.NDArray[np.float64]
@@ -154,3 +155,26 @@ def seen(scene: Pixels, lens: Lens) -> Truth:
 def look(scene: Pixels) -> Callable[..., Truth]:
     """look(zoom=3, turn=2, ...): the pair that such a lens sees."""
     return lambda **lens: seen(scene, Lens(**lens))
+
+
+@pytest.fixture(scope="session")
+def items(sample_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Item]:
+    """Three small real pairs, as items of a run: wide and tele."""
+    folder = tmp_path_factory.mktemp("items")
+    found = []
+    for name, factor in (("city", 1), ("statue", 2), ("phone-jpeg", 3)):
+        (folder / name).mkdir()
+        paths = []
+        for role in ("wide", "tele"):
+            source = next((sample_pairs / name).glob(f"{role}.*"))
+            paths.append(folder / name / f"{role}.jpg")
+            with Image.open(source) as image:
+                small = image.convert("RGB").reduce(factor)
+                small.save(paths[-1], quality=95, exif=image.info.get("exif", b""))
+        found.append(item(*paths))
+    return found
+
+
+def item(wide: Path, tele: Path) -> Item:
+    """The item for a pair."""
+    return Item(wide.name, (wide, tele), (wide.name, tele.name), {})

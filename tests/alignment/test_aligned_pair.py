@@ -148,3 +148,25 @@ def test_tone_is_matrix_then_local_gain(pair: AlignedPair) -> None:
     np.testing.assert_allclose(
         got, (raw @ matrix + offset) * gains[..., :3] + gains[..., 3:], atol=1e-5
     )
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("columns", [range(160), range(20, 90), range(100, 160), range(100, 101)])
+def test_beyond_a_tilted_photos_horizon_nothing_is_seen(
+    pair: AlignedPair, columns: range, sign: float
+) -> None:
+    # The denominator is 0 at column 100, in the middle of a pixel, and negative to its right.
+    tilted = sign * np.array([[4.5, 0.1, -49.5], [-0.1, 2.5, -22.5], [-0.01, 0, 1.0]])
+    still = replace(pair.displacement, values=np.zeros((2, 2, 2), np.float32))
+    pair = replace(pair, homography=tilted, displacement=still, box=(10, 12, 90, 60))
+    x, y = np.meshgrid(np.array(columns, float), np.arange(120.0))
+    depth = 1 - 0.01 * x
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = (4.5 * x + 0.1 * y - 49.5) / depth, (-0.1 * x + 2.5 * y - 22.5) / depth
+    seen = (depth > 0) & (u >= 0) & (v >= 0) & (u <= 299) & (v <= 199)
+    valid = pair.valid_at(np.arange(120.0), np.array(columns, float))
+    assert (valid != seen).mean() < 0.01
+    colours, _ = pair.tele_at(np.arange(120.0), np.array(columns, float))
+    assert np.isfinite(colours).all()
+    inside = pair.tele_at(np.arange(120.0), np.array(columns, float), toned=False)[1] > 0.99
+    assert not (inside & (depth <= 0)).any()

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..alignment.conftest import look, photo, scene
+from ..alignment.conftest import item, items, look, photo, scene
 
-__all__ = ["area_mean", "blurred", "look", "photo", "psnr", "scene"]
+__all__ = ["area_mean", "blurred", "item", "items", "look", "photo", "psnr", "scene"]
 
 Array = npt.NDArray[np.float64]
 
