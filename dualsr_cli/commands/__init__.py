@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import dualsr_cli
+from dualsr_cli.commands.options import DEBUG
 from dualsr_cli.console import Console
 from dualsr_cli.errors import DualsrError, explain
 
@@ -34,6 +35,9 @@ _SUBCOMMANDS = {
     ),
     "align": _Subcommand(
         "dualsr_cli.commands.align", "align", "Lay the tele photo over the wide photo; save both."
+    ),
+    "jobs": _Subcommand(
+        "dualsr_cli.commands.jobs", "jobs", "Show what was done with each item of a folder."
     ),
     "pairs": _Subcommand(
         "dualsr_cli.commands.pairs", "pairs", "List the wide and tele photos of a folder as pairs."
@@ -104,6 +108,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """
     words, debug = _take_debug(sys.argv[1:] if arguments is None else arguments)
     console = Console()
+    DEBUG.set(debug)
     if not debug and not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' advice to programmers
     try:

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dualsr_cli.commands.options import Json, Quiet
-from dualsr_cli.console import Console
+from dualsr_cli.commands._batch import Work, work_on
+from dualsr_cli.commands._batch_options import Batch, Inputs, takes_batch
+from dualsr_cli.console import Console, Progress
+from dualsr_cli.jobs import Task
 
 
+@takes_batch
 def align(
-    wide: Annotated[Path, typer.Argument(metavar="WIDE", help="The wide photo.")],
-    tele: Annotated[Path, typer.Argument(metavar="TELE", help="The tele photo of the scene.")],
+    inputs: Inputs,
+    batch: Batch,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the results go.")
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Where the results go; those of a folder or table in a folder for each pair.",
+        ),
     ],
-    json: Json = False,
-    quiet: Quiet = False,
 ) -> int:
     """Lay the tele photo over the wide photo and save what is known of the fit.
 
@@ -28,22 +36,33 @@ def align(
     the residual). Exits with 1 where the photos do not show one scene.
 
     \b
-    Example:
+    Examples:
       dualsr align wide.jpg tele.jpg -o aligned
+      dualsr align ~/Pictures/2024 -o aligned
     """
-    from dualsr_cli.alignment import align_files
+    from dualsr_cli.alignment import AlignTask
+    from dualsr_cli.files import check_writable
 
-    console = Console(quiet=quiet, json=json)
-    with console.progress() as progress:
-        report = align_files(wide, tele, output, progress)
-    for note in report.notes:
-        console.say(f"dualsr: {note}")
-    fit = report.fit
-    console.result(
-        f"{report.tele.name} lies on {report.wide.name} at {fit.density:.3f}x, turned by "
-        f"{fit.rotation:.2f} degrees, {fit.overlap:.0%} inside; sure of {fit.confident:.0%} of it"
+    def task(progress: Progress | None) -> Task:
+        return AlignTask(progress) if progress else AlignTask()
+
+    work = Work(
+        command="align",
+        event="aligned",
+        task=task,
+        settings={},
+        suffix=lambda wide: "",
+        tell=_tell,
+        check=lambda folder: check_writable(folder / "x" if folder.is_dir() else folder),
     )
-    for path in report.files:
-        console.result(str(path))
-    console.emit_json({"event": "aligned", **report.summary()})
-    return 0
+    return work_on(work, inputs, str(output), batch, one=len(inputs) == 2)
+
+
+def _tell(console: Console, facts: Mapping[str, Any], start: str) -> None:
+    for note in facts["notes"]:
+        console.say(f"dualsr: {start}{note}")
+    wide, tele = (Path(facts[name]).name for name in ("wide", "tele"))
+    console.result(
+        f"{tele} lies on {wide} at {facts['density']:.3f}x, turned by {facts['rotation']:.2f} "
+        f"degrees, {facts['overlap']:.0%} inside; sure of {facts['confident']:.0%} of it"
+    )

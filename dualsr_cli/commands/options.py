@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Annotated
 
 import typer
 
-__all__ = ["Json", "Quiet", "Verbose"]
+__all__ = ["DEBUG", "Json", "Quiet", "Verbose"]
+
+DEBUG: ContextVar[bool] = ContextVar("debug", default=False)
+"""Whether --debug stood somewhere on the command line."""
 
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per line on standard output.")

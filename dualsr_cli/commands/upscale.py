@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dualsr_cli.commands.options import Json, Quiet, Verbose
-from dualsr_cli.console import Console
+from dualsr_cli.commands._batch import Work, is_one_file, work_on
+from dualsr_cli.commands._batch_options import Batch, Inputs, takes_batch
+from dualsr_cli.console import Console, Progress
+from dualsr_cli.errors import UsageError
+from dualsr_cli.jobs import Task
 
 
 class Model(str, Enum):
@@ -21,12 +24,18 @@ class Part(str, Enum):
     tele = "tele"
 
 
+@takes_batch
 def upscale(
-    wide: Annotated[Path, typer.Argument(metavar="WIDE", help="The wide photo.")],
-    tele: Annotated[Path, typer.Argument(metavar="TELE", help="The tele photo of the scene.")],
+    inputs: Inputs,
+    batch: Batch,
     output: Annotated[
-        Path,
-        typer.Option("-o", "--output", metavar="OUT", help="The result; its suffix is the format."),
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="OUT",
+            help="The result, whose suffix is the format; or the folder that results go to.",
+        ),
     ],
     model: Annotated[
         Model, typer.Option(help="What reconstructs; detail-transfer needs no weights.")
@@ -51,7 +60,7 @@ def upscale(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="png, jpeg, tiff, webp or heic.  [default: OUT's suffix]",
+            help="png, jpeg, tiff, webp or heic.  [default: OUT's suffix, or the wide photo's]",
             show_default=False,
         ),
     ] = None,
@@ -71,27 +80,32 @@ def upscale(
     preview: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.html", help="Write a page to look at the result.", show_default=False
+            metavar="FILE.html",
+            help="Write a page to look at the result of two photos.",
+            show_default=False,
         ),
     ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
 ) -> int:
     """Make the wide photo as sharp as the tele photo of the same scene.
 
-    A tele photo that cannot help is refused with the reason, and the wide photo is enlarged
-    without it.
+    Takes two photos, or a folder or table of them; results of a folder keep its tree, and a
+    manifest in OUT remembers them: the same command again does what is new, changed or failed. A
+    tele photo that cannot help is refused with the reason, and the wide photo is enlarged without
+    it.
 
     \b
     Examples:
       dualsr upscale wide.jpg tele.jpg -o out.png
       dualsr upscale wide.heic tele.heic -o out.heic --scale 2 --preview look.html
+      dualsr upscale ~/Pictures/2024 -o sharp
+      dualsr upscale pairs.csv -o sharp --format png --jobs 2
     """
-    from dualsr_cli.reconstruction import UpscaleOptions
-    from dualsr_cli.reconstruction import upscale as run
+    from dualsr_cli.photos import check_target, result_suffix
+    from dualsr_cli.reconstruction import UpscaleOptions, UpscaleTask
 
-    console = Console(quiet=quiet, verbose=verbose, json=json)
+    one = is_one_file(inputs, output)
+    if preview and not one:
+        raise UsageError("--preview is for two photos and a result file: name them")
     options = UpscaleOptions(
         scale=scale,
         crop_to_tele=crop_to is not None,
@@ -102,23 +116,37 @@ def upscale(
         strip_metadata=strip_metadata,
         preview=preview,
     )
-    with console.progress() as progress:
-        report = run(wide, tele, output, options, progress)
-    for note in report.notes:
-        console.say(f"dualsr: {note}")
-    if report.refused:
-        console.warn(f"{report.refused[1]}; enlarged without a tele photo")
-    for name, value in report.facts().items():
-        console.detail(f"{name}: {value}")
-    console.result(str(report.output))
-    code, sentence = report.refused or (None, None)
-    console.emit_json(
-        {
-            "event": "upscaled",
-            **asdict(report),
-            "refused": code,
-            "reason": sentence,
+
+    def task(progress: Progress | None) -> Task:
+        return UpscaleTask(options, progress) if progress else UpscaleTask(options)
+
+    work = Work(
+        command="upscale",
+        event="upscaled",
+        task=task,
+        settings={
             "model": model.value,
-        }
+            "scale": scale,
+            "crop_to": crop_to and crop_to.value,
+            "format": format,
+            "quality": quality,
+            "bit_depth": bit_depth,
+            "strip_metadata": strip_metadata,
+        },
+        suffix=lambda wide: result_suffix(wide, format),
+        tell=_tell,
+        check=lambda path: check_target(path, format=format, bit_depth=bit_depth),
+        named=("model",),
     )
-    return 0
+    return work_on(work, inputs, output, batch, one=one)
+
+
+def _tell(console: Console, facts: Mapping[str, Any], start: str) -> None:
+    from dualsr_cli.reconstruction import described
+
+    for note in facts["notes"]:
+        console.say(f"dualsr: {start}{note}")
+    if facts["refused"]:
+        console.warn(f"{start}{facts['reason']}; enlarged without a tele photo")
+    for name, value in described(facts).items():
+        console.detail(f"{name}: {value}")

@@ -2,13 +2,16 @@
 
 from dualsr_cli.jobs._engines import Engine, InlineEngine, LocalEngine, Lost
 from dualsr_cli.jobs._memory import default_memory, parse_memory
+from dualsr_cli.jobs._ray import RayEngine
+from dualsr_cli.jobs.export import export_records, find_records, row_of
 from dualsr_cli.jobs.item import Item, Outcome, Problem, Task
 from dualsr_cli.jobs.manifest import (
     STATES,
     Manifest,
     Output,
     Record,
-    merge,
+    has_manifest,
+    merge_shards,
     read_records,
     set_pending,
 )
@@ -34,6 +37,7 @@ __all__ = [
     "Outcome",
     "Output",
     "Problem",
+    "RayEngine",
     "Record",
     "Result",
     "RunOptions",
@@ -42,13 +46,17 @@ __all__ = [
     "Task",
     "Wish",
     "default_memory",
+    "export_records",
+    "find_records",
+    "has_manifest",
     "in_shard",
     "mark_orphans",
-    "merge",
+    "merge_shards",
     "names",
     "parse_memory",
     "planned",
     "read_records",
+    "row_of",
     "run",
     "set_pending",
 ]

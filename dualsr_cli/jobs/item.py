@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from dualsr_cli.errors import DualsrError, explain
+from dualsr_cli.errors import AlignmentError, DualsrError, explain
 from dualsr_cli.files import input_file
 
 _HASH_BLOCK = 1 << 20
@@ -102,14 +102,15 @@ class Made:
 class Problem:
     """Why an item failed.
 
-    sentence: for people. code: a stable word. passing: another try may succeed. fatal: no other
-    item can succeed either. exit_code: of a run in which nothing else happened. traceback: for
-    whoever debugs.
+    sentence: for people. code: a stable word. passing: another try may succeed. final: no other
+    try can, with these inputs. fatal: no other item can succeed either. exit_code: of a run in
+    which nothing else happened. traceback: for whoever debugs.
     """
 
     sentence: str
     code: str
     passing: bool = False
+    final: bool = False
     fatal: bool = False
     exit_code: int = 1
     traceback: str = ""
@@ -189,6 +190,7 @@ def problem_of(error: Exception) -> Problem:
         sentence=explain(error),
         code=_code(error),
         passing=number in _PASSING or isinstance(error, MemoryError),
+        final=isinstance(error, AlignmentError),
         fatal=number in _FULL or exit_code == 2,
         exit_code=exit_code,
         traceback="".join(tracebacks.format_exception(error)),

@@ -51,11 +51,11 @@ class Output:
 class Record:
     """What is known of one item.
 
-    state: done; failed (is tried again by the next run); quarantined (took its worker down, is
-    not tried again until asked for); orphaned (an input is gone; the result is kept); pending (is
-    to be done again). source: the folder that the inputs' names are relative to. attempts: how
-    often it was tried, over all runs. started: seconds since 1970 by the machine's clock; seconds:
-    of reading, computing and writing.
+    state: done; failed (the next run tries it again, unless that is final); quarantined (took its
+    worker down, is not tried again until asked for); orphaned (an input is gone; the result is
+    kept); pending (is to be done again). source: the folder that the inputs' names are relative
+    to. attempts: how often it was tried, over all runs. started: seconds since 1970 by the
+    machine's clock; seconds: of reading, computing and writing.
     """
 
     item: str
@@ -72,6 +72,15 @@ class Record:
     started: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    final: bool = False
+
+    @property
+    def took(self) -> float | None:
+        """Seconds of reading, computing and writing; None where nothing was tried."""
+        spent = [
+            self.seconds[step] for step in ("read", "compute", "write") if step in self.seconds
+        ]
+        return round(sum(spent), 3) if spent else None
 
 
 class Manifest:
@@ -119,6 +128,10 @@ class Manifest:
     def get(self, name: str) -> Record | None:
         """The last word on an item."""
         return self._own.get(name) or self._common.get(name)
+
+    def shards(self) -> list[Path]:
+        """The manifests of shards that lie beside the common one."""
+        return [path for path in _manifests(self.folder) if path != self._common.path]
 
     def refresh(self) -> None:
         """Take in what other runs have written."""
@@ -227,6 +240,11 @@ class _Lines:
             raise output_error(self.path, error) from error
 
 
+def has_manifest(folder: Path) -> bool:
+    """Whether a run has ever written to this folder."""
+    return (folder / FOLDER).is_dir()
+
+
 def read_records(folder: Path) -> tuple[list[Record], int]:
     """All records of an output folder, shards' included, by name; and how many lines are damaged.
 
@@ -253,7 +271,7 @@ def _later(record: Record, other: Record | None) -> bool:
     return other is None or (record.started or 0) >= (other.started or 0)
 
 
-def merge(folder: Path) -> int:
+def merge_shards(folder: Path) -> int:
     """Put the shards' manifests into the common one; returns how many there were.
 
     Raises InputError where there is no manifest, OutputError while a run works in the folder.
@@ -269,12 +287,15 @@ def merge(folder: Path) -> int:
         return len(shards)
 
 
-def set_pending(folder: Path, records: Iterable[Record]) -> int:
-    """Have the next run do these items again; returns how many. Raises as `merge` does."""
+def set_pending(folder: Path, records: Iterable[Record]) -> None:
+    """Have the next run do these items again. Raises as `merge_shards` does."""
     with _alone(folder) as common:
         lines = _Lines(common, writable=True)
         try:
-            again = [replace(record, state="pending", error=None, code=None) for record in records]
+            again = [
+                replace(record, state="pending", error=None, code=None, final=False)
+                for record in records
+            ]
             for record in again:
                 lines.append(_encode(record))
             lines.sync()
@@ -382,6 +403,7 @@ def _is_sound(record: Record) -> bool:
         and all(isinstance(text, str) for text in (*texts, *hashes, *paths))
         and all(isinstance(text, str | None) for text in optional)
         and all(type(number) is int for number in (*sizes, record.attempts))
+        and type(record.final) is bool
         and isinstance(record.started, float | int | None)
         and all(isinstance(part, dict) for part in (record.settings, record.seconds, record.facts))
         and all(isinstance(value, float | int) for value in record.seconds.values())

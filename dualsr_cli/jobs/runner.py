@@ -9,7 +9,6 @@ file that lies in a result's place and is not known to be dualsr's is never writ
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -43,7 +42,7 @@ from dualsr_cli.jobs.manifest import FOLDER, Manifest, Output, Record, is_below
 
 _POLL = 0.25  # seconds between two looks at locks, limits and stop requests
 _GRACE = 2.0  # seconds that items have to end after a stop was asked for
-_CRASHED, _SLOW, _FOREIGN = "crashed", "timeout", "exists"
+_CRASHED, _SLOW = "crashed", "timeout"
 
 
 @dataclass(frozen=True)
@@ -129,6 +128,12 @@ class Stop:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
 
+    def sleep(self, seconds: float) -> None:
+        """Wait, but not on after a stop was asked for."""
+        end = time.monotonic() + seconds
+        while not self.asked and time.monotonic() < end:
+            time.sleep(min(_POLL, seconds))
+
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.asked or self._at_once:
             raise KeyboardInterrupt
@@ -157,18 +162,20 @@ def run(
 def planned(items: Sequence[Item], manifest: Manifest) -> Iterator[tuple[Item, str]]:
     """What a run would do with each item, without doing it.
 
-    "new", "changed" (inputs or settings), "again" (it failed, or its result is gone), "unchanged"
-    or "quarantined".
+    "new", "changed" (inputs or settings), "again" (it failed, its result is gone, or that was asked
+    for), "unchanged" or "quarantined".
     """
     for item in items:
         record = manifest.get(item.name)
         if record is None:
             yield item, "new"
+        elif record.state in ("failed", "pending") and not record.final:
+            yield item, "again"
         elif not _same_work(record, item) and not _same_contents(record, item):
             yield item, "changed"
         elif record.state == "quarantined":
             yield item, "quarantined"
-        elif record.state == "done" and not _missing(record, manifest.folder):
+        elif record.final or (record.state == "done" and not _missing(record, manifest.folder)):
             yield item, "unchanged"
         else:
             yield item, "again"
@@ -192,6 +199,12 @@ def mark_orphans(items: Sequence[Item], manifest: Manifest, source: str) -> list
         manifest.append(replace(record, state="orphaned"))
         found.append(name)
     return found
+
+
+class _Foreign(OutputError):
+    """A file that is not known to be dualsr's lies in a result's place."""
+
+    reason = "exists"
 
 
 @dataclass
@@ -355,6 +368,9 @@ class _Run:
                 record.code or _CRASHED,
             )
             return Result(item, "quarantined", problem=problem, attempts=record.attempts)
+        if record.state == "failed" and record.final:
+            problem = Problem(record.error or "", record.code or "", final=True)
+            return Result(item, "failed", problem=problem, attempts=record.attempts)
         if record.state != "done":
             return None
         places = tuple(self.folder / output.path for output in record.outputs)
@@ -388,16 +404,14 @@ class _Run:
         item = flight.item
         attempts = self._attempts(flight) + 1
         problem = outcome.problem
-        if problem is None and not outcome.unchanged:
-            try:
-                outcome = self._commit(flight, outcome, attempts)
-            except (OutputError, InputError) as error:
-                problem = problem_of(error)
-        elif problem is None and self.manifest and flight.record:
-            self.manifest.append(
-                replace(flight.record, state="done", settings=item.settings, key=outcome.key,
-                        inputs=tuple(zip(item.input_names, outcome.inputs, strict=True)))
-            )  # fmt: skip
+        try:
+            if problem is None and not outcome.unchanged:
+                self._commit(flight, outcome, attempts)
+            elif problem is None and self.manifest and flight.record:
+                inputs = tuple(zip(item.input_names, outcome.inputs, strict=True))
+                self.manifest.append(replace(flight.record, state="done", inputs=inputs))
+        except (OutputError, InputError) as error:
+            problem = problem_of(error)
         if problem is not None:
             self._fail(flight, self._in_place(problem, flight), outcome.seconds)
             return
@@ -410,7 +424,7 @@ class _Run:
         places = tuple(self.folder / _place(item, made) for made in outcome.outputs)
         self._tell(Result(item, "done", places, outcome.facts, outcome.seconds, attempts=attempts))
 
-    def _commit(self, flight: _Flight, outcome: Outcome, attempts: int) -> Outcome:
+    def _commit(self, flight: _Flight, outcome: Outcome, attempts: int) -> None:
         """Record a result and put its files in their places. Raises OutputError, InputError."""
         item = flight.item
         staged = flight.staging / PurePosixPath(item.name).name
@@ -452,7 +466,6 @@ class _Run:
                 fsync_folder(folder)
             except OSError as error:
                 raise output_error(folder, error) from error
-        return outcome
 
     def _before(self, place: Path, made: Made, flight: _Flight) -> str | None:
         """The hash of what lies in a result's place, if that may be written over."""
@@ -463,8 +476,7 @@ class _Run:
         except OSError as error:
             raise output_error(place, error) from error
         for path in flight.item.inputs:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) == (there.st_dev, there.st_ino):
+            if _same_file(path, there):
                 raise OutputError(place, "is one of the photos themselves: choose another folder")
         if self.manifest is None:
             return None
@@ -475,7 +487,7 @@ class _Run:
                 known |= {output.sha256, output.before or ""}
         if digest in known or self.options.overwrite:
             return digest
-        raise OutputError(
+        raise _Foreign(
             place, "is there already and not known to be dualsr's: move it, or add --overwrite"
         )
 
@@ -527,6 +539,7 @@ class _Run:
             attempts,
             flight.started,
             seconds,
+            final=problem.final,
         )
         try:
             self.manifest.append(record)
@@ -585,6 +598,14 @@ def _place(item: Item, made: Made) -> str:
     return path
 
 
+def _same_file(path: Path, other: os.stat_result) -> bool:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
+
+
 def _stamped(path: Path) -> Stamp:
     """What can be said of an input that was not worked on; no hash where it cannot be read."""
     try:
@@ -626,7 +647,7 @@ def _missing(record: Record, folder: Path) -> bool:
 
 
 def _found(place: Path, output: Output) -> str | None:
-    """The hash of what lies in an output's place; None where nothing does.
+    """The hash of what lies in an output's place; None: nothing does; "": it cannot be read.
 
     Where size and time are the recorded ones the content is taken to be.
     """
@@ -635,7 +656,7 @@ def _found(place: Path, output: Output) -> str | None:
         if (status.st_size, status.st_mtime_ns) == (output.size, output.mtime_ns):
             return output.sha256
         return sha256_of(place)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return None
-        raise output_error(place, error) from error
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, InputError):
+        return ""

@@ -14,7 +14,7 @@ from dualsr_cli.photos.pairing import (
 from dualsr_cli.photos.photo import Header, Metadata, Photo
 from dualsr_cli.photos.reading import READ_SUFFIXES, read_header, read_photo
 from dualsr_cli.photos.sources import Source, read_source, snapshot
-from dualsr_cli.photos.writing import WRITE_SUFFIXES, check_target, write_photo
+from dualsr_cli.photos.writing import WRITE_SUFFIXES, check_target, result_suffix, write_photo
 
 __all__ = [
     "READ_SUFFIXES",
@@ -36,6 +36,7 @@ __all__ = [
     "read_photo",
     "read_source",
     "result_metadata",
+    "result_suffix",
     "snapshot",
     "write_pairs_table",
     "write_photo",

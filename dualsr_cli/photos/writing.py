@@ -23,6 +23,7 @@ from dualsr_cli.photos.photo import Metadata, Pixels
 from dualsr_cli.photos.reading import load_vips
 
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "heif": "heic"}
+_SUFFIXES = (".png", ".jpg", ".tif", ".webp", ".heic")
 _LARGEST_SIDE = {"jpeg": 65_500, "webp": 16_383, "heic": 30_000}  # what the encoders take
 _DEFAULT_QUALITY = {"jpeg": 95, "webp": 90, "heic": 90}
 _JPEG_SEGMENT = 65_533  # bytes that a segment holds beside its length
@@ -88,6 +89,18 @@ def check_target(
     if bit_depth is not None:
         _bit_depth(name, np.empty((0, 0, 3), np.uint8), bit_depth)
     check_writable(path)
+
+
+def result_suffix(wide: Path, format: str | None) -> str:
+    """The suffix, with its dot, of a result in `format`; None: in the wide photo's own.
+
+    A photo in a format that is read but not written becomes a TIFF. Raises UsageError for a format
+    that does not exist.
+    """
+    if format is None:
+        return wide.suffix if wide.suffix.lower() in WRITE_SUFFIXES else ".tif"
+    name = _format(Path("result"), format)
+    return next(suffix for suffix in _SUFFIXES if FORMATS_BY_SUFFIX[suffix] == name)
 
 
 def _format(path: Path, asked: str | None) -> str:

@@ -9,7 +9,13 @@ from dualsr_cli.reconstruction.reconstruct import (
     measure,
     reconstruct,
 )
-from dualsr_cli.reconstruction.upscale import UpscaleOptions, UpscaleReport, UpscaleTask, upscale
+from dualsr_cli.reconstruction.upscale import (
+    UpscaleOptions,
+    UpscaleReport,
+    UpscaleTask,
+    described,
+    upscale,
+)
 
 __all__ = [
     "Agreement",
@@ -20,6 +26,7 @@ __all__ = [
     "UpscaleReport",
     "UpscaleTask",
     "default_scale",
+    "described",
     "measure",
     "reconstruct",
     "upscale",

@@ -89,30 +89,38 @@ class UpscaleReport:
         plain: dict[str, Any] = json_types(told)
         return plain
 
-    def facts(self) -> dict[str, str]:
-        """The report as a table for people."""
-        facts = {
-            "wide photo": str(self.wide),
-            "tele photo": str(self.tele),
-            "result": f"{self.width} x {self.height} pixels, {self.scale:.2f}x",
-        }
-        if self.refused:
-            facts["tele photo refused"] = self.refused[1]
-        if self.fit and self.agreement:
-            facts["tele against wide"] = (
-                f"{self.fit.density:.2f}x, turned by {self.fit.rotation:.1f} degrees, "
-                f"{self.fit.overlap:.0%} inside"
-            )
-            facts["agreement"] = (
-                f"{self.agreement.correlation[0]:.2f} in the finest common detail, "
-                f"{self.agreement.correlation[1]:.2f} an octave below"
-            )
-        names = ("from the tele photo", "from matched patches", "from the wide photo alone")
-        facts["detail"] = ", ".join(
-            f"{share:.0%} {name}" for share, name in zip(self.shares, names, strict=True)
+
+def described(summary: Mapping[str, Any]) -> dict[str, str]:
+    """`UpscaleReport.summary` as a table for people."""
+    facts = {
+        "wide photo": str(summary["wide"]),
+        "tele photo": str(summary["tele"]),
+        "result": f"{summary['width']} x {summary['height']} pixels, {summary['scale']:.2f}x",
+    }
+    if summary["reason"]:
+        facts["tele photo refused"] = summary["reason"]
+    fit, agreement = summary["fit"], summary["agreement"]
+    if fit and agreement:
+        density, rotation, overlap = (_real(fit[n]) for n in ("density", "rotation", "overlap"))
+        facts["tele against wide"] = (
+            f"{density:.2f}x, turned by {rotation:.1f} degrees, {overlap:.0%} inside"
         )
-        facts["time"] = ", ".join(f"{stage} {spent:.1f} s" for stage, spent in self.seconds.items())
-        return facts
+        finest, coarser = map(_real, agreement["correlation"])
+        facts["agreement"] = (
+            f"{finest:.2f} in the finest common detail, {coarser:.2f} an octave below"
+        )
+    names = ("from the tele photo", "from matched patches", "from the wide photo alone")
+    facts["detail"] = ", ".join(
+        f"{share:.0%} {name}" for share, name in zip(summary["shares"], names, strict=True)
+    )
+    spent = summary["seconds"].items()
+    facts["time"] = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in spent)
+    return facts
+
+
+def _real(value: float | None) -> float:
+    """A figure of JSON, where NaN is null."""
+    return math.nan if value is None else value
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +316,9 @@ def _write(made: Upscaled, output: Path, options: UpscaleOptions) -> UpscaleRepo
         made.notes,
     )
     if options.preview:
-        write_result_page(options.preview, made.wide, aligned, reconstruction, report.facts())
+        write_result_page(
+            options.preview, made.wide, aligned, reconstruction, described(report.summary())
+        )
     return report
 
 

@@ -287,7 +287,9 @@ for after in range(1000):
     child = os.fork()
     if child == 0:
         left = after
-        files.open = lambda *arguments: Counted(open(*arguments))
+        files.open = lambda path, mode, **how: (
+            Counted(open(path, mode)) if "x" in mode else open(path, mode, **how)
+        )
         os.fsync, os.replace = counted(os.fsync), counted(os.replace)
         write_photo(path, pixels, Metadata())
         os._exit(0)
