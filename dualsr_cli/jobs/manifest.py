@@ -292,16 +292,12 @@ def set_pending(folder: Path, records: Iterable[Record]) -> None:
     with _alone(folder) as common:
         lines = _Lines(common, writable=True)
         try:
-            again = [
-                replace(record, state="pending", error=None, code=None, final=False)
-                for record in records
-            ]
-            for record in again:
-                lines.append(_encode(record))
+            for record in records:
+                again = replace(record, state="pending", error=None, code=None, final=False)
+                lines.append(_encode(again))
             lines.sync()
         finally:
             lines.close()
-        return len(again)
 
 
 @contextmanager

@@ -240,6 +240,7 @@ class _Run:
         self.elsewhere: deque[Item] = deque()  # another run has these
         self.suspects: deque[Item] = deque()  # were there when a worker died: one at a time
         self.tries: dict[str, int] = {}
+        self.losses: dict[str, int] = {}
         self.last_event = time.monotonic()
         self.last_look = 0.0
         self.stopped = 0.0
@@ -547,7 +548,11 @@ class _Run:
             self.tally.problem = problem_of(error)
 
     def _bury(self, lost: Lost) -> None:
-        """A worker is gone. Who was alone with it is to blame; others are tried alone."""
+        """A worker is gone. Who was alone with it is to blame.
+
+        Of several the next try tells: machines go away, too. Who was there when a second worker
+        died, or when one hung, is tried alone.
+        """
         flights = [self.flights[name] for name in lost.names if name in self.flights]
         if self.tally.interrupted:
             for flight in flights:
@@ -563,8 +568,11 @@ class _Run:
                 self._fail(flight, Problem(sentence, _CRASHED), {})
         else:
             for flight in flights:
-                self._land(flight.item.name)
-                self.suspects.append(flight.item)
+                name = flight.item.name
+                self.losses[name] = self.losses.get(name, 0) + 1
+                suspect = self.losses[name] > 1 or name in self.late
+                self._land(name)
+                (self.suspects if suspect else self.waiting).append(flight.item)
         self.late = ()
 
     def _in_place(self, problem: Problem, flight: _Flight) -> Problem:

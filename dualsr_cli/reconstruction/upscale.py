@@ -18,7 +18,7 @@ from dualsr_cli.photos import (
     Photo,
     check_target,
     read_header,
-    read_photo,
+    read_two,
     result_metadata,
     write_photo,
 )
@@ -251,9 +251,7 @@ def _read(wide_path: Path, tele_path: Path, progress: Progress) -> Pair:
     if _same_file(wide_path, tele_path):
         raise InputError(tele_path, "was given as wide and as tele photo: name two photos")
     progress("read", 0, 2)
-    wide = read_photo(wide_path)
-    progress("read", 1, 2)
-    tele = read_photo(tele_path)
+    wide, tele = read_two(wide_path, tele_path)
     progress("read", 2, 2)
     clock.lap("read")
     return Pair(wide, tele, clock.laps)

@@ -283,7 +283,7 @@ def test_a_gpu_that_is_not_there(dualsr: Run, quick: Pair, tmp_path: Path) -> No
 
 
 def test_the_tele_left_out(dualsr: Run, quick: Pair, tmp_path: Path) -> None:
-    code, _, stderr = dualsr("upscale", quick[0], "-o", tmp_path / "a.png")
+    code, _, stderr = dualsr("upscale", quick[0], "-o", tmp_path / "a")
     assert code == 2
     assert "small.jpg is neither a folder nor a pairs table: name two photos" in stderr
 
@@ -427,67 +427,32 @@ def test_tiny_photos(dualsr: Run, tmp_path: Path, size: tuple[int, int]) -> None
 
 
 _KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
-import dualsr_cli.files as files
+from benchmarks._kill_points import killed_at
 from dualsr_cli.commands import run
 import cv2, pyvips, torch, dualsr_cli.commands.upscale
 from dualsr_cli import alignment, reconstruction
 
 wide, tele, folder = map(Path, sys.argv[1:])
 out, page = folder / "a.png", folder / "a.html"
-left = 0
-
-def step():
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Counted:
-    def __init__(self, file): self.file = file
-    def __enter__(self): self.file.__enter__(); return self
-    def __exit__(self, *error): return self.file.__exit__(*error)
-    def __getattr__(self, name): return getattr(self.file, name)
-    def write(self, data):
-        step()
-        half = len(data) // 2
-        self.file.write(data[:half]); self.file.flush(); step()
-        return half + self.file.write(data[half:])
-
-def counted(function):
-    def call(*arguments):
-        step(); result = function(*arguments); step()
-        return result
-    return call
-
-for after in range(200):
+words = ["upscale", wide, tele, "-o", out, "--preview", page, "-q"]
+killed, step = True, 0
+while killed:
     for path in (out, page):
         path.unlink(missing_ok=True)
-    child = os.fork()
-    if child == 0:
-        left = after
-        files.open = lambda path, mode, **how: (
-            Counted(open(path, mode)) if "x" in mode else open(path, mode, **how)
-        )
-        os.fsync, os.replace = counted(os.fsync), counted(os.replace)
-        words = ["upscale", wide, tele, "-o", out, "--preview", page, "-q"]
-        os._exit(run([str(word) for word in words]))
-    status = os.waitpid(child, 0)[1]
-    sizes = [path.stat().st_size if path.exists() else 0 for path in (out, page)]
-    if os.WIFEXITED(status):
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL, status
-    print("sizes", *sizes)
-assert status == 0, status
-print("sizes", *sizes)
+    killed = killed_at(step, lambda: run([str(word) for word in words]))
+    print("sizes", *(path.stat().st_size if path.exists() else 0 for path in (out, page)))
+    step += 1
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Unix processes")
-def test_a_kill_at_any_write_leaves_no_result_or_the_whole_one(quick: Pair, tmp_path: Path) -> None:
+def test_a_kill_at_any_write_leaves_no_result_or_the_whole_one(
+    quick: Pair, tmp_path: Path, repository: Path
+) -> None:
     command = [sys.executable, "-c", _KILLED, *map(str, quick), str(tmp_path)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=False)
+    printed = subprocess.run(command, capture_output=True, text=True, check=False, cwd=repository)
     assert printed.returncode == 0, printed.stderr
     lines = [line.split()[1:] for line in printed.stdout.splitlines() if line.startswith("sizes")]
     *killed, whole = ([int(n) for n in line] for line in lines)
