@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 
-from dualsr_cli.errors import InputError, OutputError
+from dualsr_cli.errors import DualsrError, InputError, OutputError
 from dualsr_cli.files import fsync_folder, output_error
 from dualsr_cli.jobs._engines import Engine, Lost
 from dualsr_cli.jobs.item import (
@@ -152,8 +152,8 @@ def run(
     """Do all items that are not done; tell `report` of each as it ends.
 
     Results go to `folder`. Without a manifest every item is done, over whatever lies there. The
-    engine is left running, for the next call. Raises OutputError where the folder cannot be
-    written; what is the matter with one item goes to its result.
+    engine is left running, for the next call. What is the matter with one item goes to its result,
+    what ends the run goes to the tally's `problem`.
     """
     run = _Run(folder, engine, manifest, options, report, stop or Stop())
     return run.work_through(items)
@@ -261,6 +261,8 @@ class _Run:
                 self._check_time()
                 if self.manifest:
                     self.manifest.sync()
+        except DualsrError as error:  # of the engine or the folder: the end for all items
+            self.tally.problem = problem_of(error)
         except KeyboardInterrupt:
             self.tally.interrupted = True
         finally:

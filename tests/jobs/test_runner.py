@@ -212,7 +212,7 @@ def test_a_photo_is_never_written_over(inline: Go, source: Path, out: Path) -> N
     items = [replace(items_of(source)[0], name="item 0.a")]
     out.mkdir()
     os.link(items[0].inputs[0], out / "item 0.a")
-    tally, results = inline(items, overwrite=True)
+    _, results = inline(items, overwrite=True)
     problem = results["item 0.a"].problem
     assert problem
     assert "is one of the photos themselves" in problem.sentence
