@@ -247,70 +247,33 @@ def test_a_folder_of_somebody_else_gets_its_sentence() -> None:
 
 
 _KILLED = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 import numpy as np
-import dualsr_cli.files as files
+from benchmarks._kill_points import killed_at
 from dualsr_cli.photos import Metadata, write_photo
 import pyvips, pillow_heif
 
 path, old = Path(sys.argv[1]), b"the old file"
 pixels = np.random.default_rng(0).integers(0, 255, (500, 400, 3), np.uint8)
-left = 0
-
-def step():
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Counted:
-    def __init__(self, file): self.file = file
-    def __enter__(self): self.file.__enter__(); return self
-    def __exit__(self, *error): return self.file.__exit__(*error)
-    def __getattr__(self, name): return getattr(self.file, name)
-    def write(self, data):
-        step()
-        half = len(data) // 2
-        self.file.write(data[:half]); self.file.flush(); step()
-        return half + self.file.write(data[half:])
-
-def counted(function):
-    def call(*arguments):
-        step(); result = function(*arguments); step()
-        return result
-    return call
-
-for after in range(1000):
+killed, step = True, 0
+while killed:
     path.write_bytes(old)
-    child = os.fork()
-    if child == 0:
-        left = after
-        files.open = lambda path, mode, **how: (
-            Counted(open(path, mode)) if "x" in mode else open(path, mode, **how)
-        )
-        os.fsync, os.replace = counted(os.fsync), counted(os.replace)
-        write_photo(path, pixels, Metadata())
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
+    killed = killed_at(step, lambda: write_photo(path, pixels, Metadata()) and 0)
     content = path.read_bytes()
-    if status == 0:
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL, status
-    print(after, "old" if content == old else len(content))
-print("whole", len(content))
+    print(step if killed else "whole", "old" if content == old else len(content))
+    step += 1
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Unix processes")
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(
-    tmp_path: Path, suffix: str
+    tmp_path: Path, suffix: str, repository: Path
 ) -> None:
     command = [sys.executable, "-c", _KILLED, str(tmp_path / f"a.{suffix}")]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    *killed, whole = (line.split() for line in output.splitlines())
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=repository)
+    *killed, whole = (line.split() for line in done.stdout.splitlines())
     assert whole[0] == "whole"
     assert len(killed) >= 6
     assert {content for _, content in killed} <= {"old", whole[1]}
