@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dualsr_cli.errors import InputError
+from dualsr_cli.files import output_error
 from dualsr_cli.jobs.item import (
     Made,
     Order,
@@ -147,9 +148,12 @@ class _Job:
         def step() -> None:
             held, self._held = self._held, None
             item, staging = self._order.item, self._order.staging
-            if staging.exists():
-                shutil.rmtree(staging)
-            staging.mkdir(parents=True)
+            try:
+                if staging.exists():
+                    shutil.rmtree(staging)
+                staging.mkdir(parents=True)
+            except OSError as error:
+                raise output_error(staging, error) from error
             target = staging / PurePosixPath(item.name).name
             facts = json_types(self._task.write(item, held, target))
             del held
