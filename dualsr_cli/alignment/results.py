@@ -21,7 +21,7 @@ from dualsr_cli.photos import (
     Metadata,
     Photo,
     read_header,
-    read_photo,
+    read_two,
     result_metadata,
     write_photo,
 )
@@ -81,7 +81,7 @@ def align_files(
 
     Raises InputError, OutputError, and AlignmentError where the photos do not fit.
     """
-    wide, tele = read_photo(wide_path), read_photo(tele_path)
+    wide, tele = read_two(wide_path, tele_path)
     return _write(_compute(wide, tele, progress), folder)
 
 
@@ -119,7 +119,7 @@ class AlignTask:
     def read(self, item: _Inputs) -> tuple[Photo, Photo]:
         """Both photos. Raises InputError."""
         wide_path, tele_path = item.inputs
-        return read_photo(wide_path), read_photo(tele_path)
+        return read_two(wide_path, tele_path)
 
     def compute(self, item: _Inputs, data: tuple[Photo, Photo]) -> Aligned:
         """Everything up to the pictures. Raises AlignmentError where the photos do not fit."""

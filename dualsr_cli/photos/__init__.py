@@ -12,7 +12,7 @@ from dualsr_cli.photos.pairing import (
     write_pairs_table,
 )
 from dualsr_cli.photos.photo import Header, Metadata, Photo
-from dualsr_cli.photos.reading import READ_SUFFIXES, read_header, read_photo
+from dualsr_cli.photos.reading import READ_SUFFIXES, read_header, read_photo, read_two
 from dualsr_cli.photos.sources import Source, read_source, snapshot
 from dualsr_cli.photos.writing import WRITE_SUFFIXES, check_target, result_suffix, write_photo
 
@@ -35,6 +35,7 @@ __all__ = [
     "read_pairs_table",
     "read_photo",
     "read_source",
+    "read_two",
     "result_metadata",
     "result_suffix",
     "snapshot",

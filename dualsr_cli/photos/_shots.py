@@ -30,6 +30,7 @@ class Shot:
     capture: Capture
     local: datetime | None  # when it was taken, by EXIF or else by its name
     utc_offset: timedelta | None
+    whole: bool = False  # its pixels are known to be readable, too
 
     @property
     def framed(self) -> bool:

@@ -2,7 +2,7 @@
 
 Four steps, from the surest evidence to the weakest; each works on what the steps before left over:
 
-1. copies of one shot (edited, another format, another folder) are set aside;
+1. copies of one shot (edited, another format, another folder) are set aside for one that is whole;
 2. names that say it: `x_wide.jpg` and `x_tele.jpg`, `wide/x.jpg` and `tele/x.jpg`;
 3. EXIF: one camera, capture times at most `max_gap` apart, a zoom ratio of 1.5 to 10, places at
    most 100 m apart; among several possibilities the set of pairs that is worth the most;
@@ -21,7 +21,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from dualsr_cli.photos import _names
 from dualsr_cli.photos._assignment import best_pairs
 from dualsr_cli.photos._shots import Shot, Stamp, list_photos, read_shot, renamed, stamp_of
 from dualsr_cli.photos.capture import Capture, zoom_ratio
+from dualsr_cli.photos.reading import read_photo
 
 SMALLEST_RATIO, LARGEST_RATIO = 1.5, 10.0
 SAME_SCENE = 0.5  # the content score from which on two photos show one scene
@@ -129,7 +130,11 @@ def find_pairs(
             else:
                 unreadable[path] = shot
             progress("reading", len(shots) + len(unreadable), len(paths))
-    pairing = _Work(shots, same_scene, max_gap, progress).done()
+    work = _Work(shots, same_scene, max_gap, progress)
+    pairing = work.done()
+    for path in work.whole & known.keys():
+        stamp, shot = known[path]
+        known[path] = stamp, replace(shot, whole=True)
     leftovers = [
         *pairing.leftovers,
         *(Leftover(path, "unreadable", sentence) for path, sentence in unreadable.items()),
@@ -230,6 +235,7 @@ class _Work:
     leftovers: dict[int, Leftover] = field(default_factory=dict)
     different: dict[int, int] = field(default_factory=dict)  # shot -> one that shows something else
     refused: set[frozenset[int]] = field(default_factory=set)  # all of these
+    whole: set[Path] = field(default_factory=set)  # was read to its end
     moments: dict[int, int] = field(default_factory=dict)  # microseconds of UTC, as far as known
     place: dict[int, tuple[list[int], int]] = field(default_factory=dict)  # see _clusters
     kinds: list[int] = field(default_factory=list)  # per shot: equal where the framing is equal
@@ -268,9 +274,12 @@ class _Work:
                 key = shot.camera, shot.local, self.kinds[index], stem, role and role.tele
                 copies[key].append(index)
         for indices in copies.values():
-            best = min(indices, key=lambda index: self.shots[index].preference)
+            if len(indices) == 1:
+                continue
+            indices.sort(key=lambda index: self.shots[index].preference)
+            best = next(filter(self._is_whole, indices), None)
             for index in indices:
-                if index != best:
+                if best is not None and index != best and not self._taken(index):
                     text = f"is the same shot as {self._name(best)}, which is used in its place"
                     self._leave(index, "duplicate", text)
 
@@ -280,7 +289,10 @@ class _Work:
         for index in self._free():
             if role := _names.role(self.shots[index].name):
                 scenes[role.scene][role.tele].append(index)
-        for wides, teles in scenes.values():
+        for scene in scenes.values():
+            wides, teles = scene
+            if wides and teles and len(wides + teles) > 2:
+                wides, teles = (list(filter(self._is_whole, photos)) for photos in scene)
             if len(wides) != 1 or len(teles) != 1:
                 continue
             wide, tele = self._ordered(wides[0], teles[0])
@@ -336,6 +348,8 @@ class _Work:
             free = [i for i in cluster if i not in self.partner and i not in self.leftovers]
             found = best_pairs(free, self._near, self._worth)
             for first, second in found:
+                if self._taken(first) or self._taken(second):
+                    continue  # has just proved broken
                 wide, tele = self._ordered(first, second)
                 gap = self._gap(first, second)
                 if not self._in_doubt(first, second):
@@ -476,6 +490,7 @@ class _Work:
             and other not in (first, second)
             and self._ratio(index, other) is not None
             and self._obstacle(index, other) is None
+            and self._is_whole(other)
             for index in (first, second)
             for other in self._around(index)
         )
@@ -492,15 +507,31 @@ class _Work:
             pass
         except InputError as error:
             for index in (wide, tele):
-                shot = self.shots[index]
-                if shot.path == error.path:
-                    sentence = renamed(error, shot.name)
-                    self.leftovers[index] = Leftover(shot.path, "unreadable", sentence)
+                if self.shots[index].path == error.path:
+                    self._leave_unreadable(index, error)
         self.refused.add(frozenset((wide, tele)))
         if not self._taken(wide) and not self._taken(tele):
             self.different.setdefault(wide, tele)
             self.different.setdefault(tele, wide)
         return False
+
+    def _is_whole(self, index: int) -> bool:
+        """Whether a photo that others stand back for can be read; if not, it is left over.
+
+        A header may be sound and the pixels cut off. True where contents are not to be looked at.
+        """
+        shot = self.shots[index]
+        if self.same_scene is None or shot.whole or shot.path in self.whole:
+            return True
+        self.progress("comparing", self.looks, 0)
+        self.looks += 1
+        try:
+            read_photo(shot.path)
+        except InputError as error:
+            self._leave_unreadable(index, error)
+            return False
+        self.whole.add(shot.path)
+        return True
 
     # --- bookkeeping
 
@@ -521,6 +552,10 @@ class _Work:
     def _leave(self, index: int, reason: str, text: str) -> None:
         shot = self.shots[index]
         self.leftovers[index] = Leftover(shot.path, reason, f"{shot.name} {text}")
+
+    def _leave_unreadable(self, index: int, error: InputError) -> None:
+        shot = self.shots[index]
+        self.leftovers[index] = Leftover(shot.path, "unreadable", renamed(error, shot.name))
 
     # --- why a photo is left over
 

@@ -88,6 +88,23 @@ def read_photo(path: Path | str) -> Photo:
     return Photo(pixels, header, notes)
 
 
+def read_two(wide: Path, tele: Path) -> tuple[Photo, Photo]:
+    """Both photos of a pair.
+
+    Raises InputError; where neither can be read, with a sentence that tells of both.
+    """
+    try:
+        first = read_photo(wide)
+    except InputError as error:
+        try:
+            read_photo(tele)
+        except InputError as other:
+            sentence = str(error).removeprefix(f"{error.path} ")
+            raise InputError(error.path, f"{sentence}; and {other}") from error
+        raise
+    return first, read_photo(tele)
+
+
 def _full_range(strip: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
     """10 and 12 bits -> 16 bits, white to white, rounded."""
     if bits in (8, 16):
