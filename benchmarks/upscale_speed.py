@@ -35,7 +35,7 @@ def main() -> None:
     first = None
     for megapixels in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            wide, tele = _write_pair(options.photo, megapixels, Path(folder))
+            wide, tele = write_pair(options.photo, megapixels, Path(folder))
             seconds, peak, report = _run(wide, tele, Path(folder) / "out.png")
         pixels = 3 * (2 * megapixels * 1e6 + report["width"] * report["height"])
         beyond = peak - pixels
@@ -50,7 +50,7 @@ def main() -> None:
         )
 
 
-def _write_pair(photo: Path, megapixels: float, folder: Path) -> tuple[Path, Path]:
+def write_pair(photo: Path, megapixels: float, folder: Path) -> tuple[Path, Path]:
     """A wide and a tele photo of `megapixels` each, with a 4:3 view and a zoom of 2."""
     width = round((megapixels * 1e6 * 4 / 3) ** 0.5 / 4) * 4
     size = width, width * 3 // 4
