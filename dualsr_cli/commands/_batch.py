@@ -89,7 +89,9 @@ def _work_through(work: Work, inputs: Sequence[Path], folder: Path, batch: Batch
                     tally = jobs.run(items, folder, engine, manifest, options, teller.tell, stop)
                 teller.add(tally)
                 if len(inputs) == 1 and not (stop.asked or tally.problem):
-                    gone = jobs.mark_orphans(items, manifest, options.source)
+                    # A table may be one of several for a folder.
+                    partial = bool(shard or batch.watch or not inputs[0].is_dir())
+                    gone = jobs.mark_orphans(items, manifest, options.source, partial)
                     teller.tell_orphans(gone)
                 if tally.problem:
                     break

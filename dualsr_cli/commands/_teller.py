@@ -90,10 +90,10 @@ class Teller:
         self.progress(self.work.command, self._count, self._total)
 
     def tell_orphans(self, names: Sequence[str]) -> None:
-        """Results whose photos are gone."""
+        """Results whose photos are gone, or no pair any more."""
         for name in names:
             self.console.say(
-                f"{self.folder / name} is kept though a photo that it was made of is gone"
+                f"{self.folder / name} is kept though the pair that it was made of is gone"
             )
 
     def tell_problem(self, problem: jobs.Problem) -> None:

@@ -52,10 +52,10 @@ class Record:
     """What is known of one item.
 
     state: done; failed (the next run tries it again, unless that is final); quarantined (took its
-    worker down, is not tried again until asked for); orphaned (an input is gone; the result is
-    kept); pending (is to be done again). source: the folder that the inputs' names are relative
-    to. attempts: how often it was tried, over all runs. started: seconds since 1970 by the
-    machine's clock; seconds: of reading, computing and writing.
+    worker down, is not tried again until asked for); orphaned (its source has no such item any
+    more; the result is kept); pending (is to be done again). source: the folder that the inputs'
+    names are relative to. attempts: how often it was tried, over all runs. started: seconds since
+    1970 by the machine's clock; seconds: of reading, computing and writing.
     """
 
     item: str

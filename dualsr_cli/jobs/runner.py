@@ -181,8 +181,13 @@ def planned(items: Sequence[Item], manifest: Manifest) -> Iterator[tuple[Item, s
             yield item, "again"
 
 
-def mark_orphans(items: Sequence[Item], manifest: Manifest, source: str) -> list[str]:
-    """Note in the manifest whose inputs are gone from this source; returns their names."""
+def mark_orphans(
+    items: Sequence[Item], manifest: Manifest, source: str, partial: bool = False
+) -> list[str]:
+    """Note in the manifest what this source has no item for any more; returns the names.
+
+    partial: the items are not all that there are; only what an input is gone of is noted then.
+    """
     planned = {item.name for item in items}
     commands = {item.settings.get("command", "") for item in items}
     found = []
@@ -193,7 +198,7 @@ def mark_orphans(items: Sequence[Item], manifest: Manifest, source: str) -> list
             or record.state == "orphaned"
             or record.source != source
             or (commands and record.command not in commands)
-            or all(os.path.lexists(Path(source, path)) for path, _ in record.inputs)
+            or (partial and all(os.path.lexists(Path(source, path)) for path, _ in record.inputs))
         ):
             continue
         manifest.append(replace(record, state="orphaned"))
