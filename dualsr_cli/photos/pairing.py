@@ -80,7 +80,7 @@ class Leftover:
     ratio-too-large    the neighbour in time differs by more than 10 times
     too-far-apart      GPS says that the neighbour in time was taken elsewhere
     scene-differs      the neighbour in time shows something else
-    partner-taken      each possible partner has a better one
+    partner-taken      each possible partner has a better one, or cannot be read
     """
     sentence: str
 
@@ -593,16 +593,18 @@ class _Work:
     def _facts(self, index: int, other: int) -> dict[str, object]:
         """What the sentences of _HURDLES are filled with."""
         third = self.partner.get(other)
+        broken = other in self.leftovers and self.leftovers[other].reason == "unreadable"
+        fate = "another photo" if third is None else self._name(third)
         return {
             "other": self._name(other),
-            "third": "another photo" if third is None else self._name(third),
+            "fate": "cannot be read" if broken else f"is paired with {fate}",
             "ratio": self._ratio(*self._ordered(index, other)),
             "metres": _metres(self.shots[index].capture.gps, self.shots[other].capture.gps),
         }
 
 
 _HURDLES = {  # the last hurdle first
-    "partner-taken": "has no partner: {other} is paired with {third}",
+    "partner-taken": "has no partner: {other} {fate}",
     "too-far-apart": "has no partner: {other} was taken {metres:,.0f} m away",
     "ratio-too-large": (
         f"has no partner: {{other}} differs by a zoom of {{ratio:.1f}}, and at most "

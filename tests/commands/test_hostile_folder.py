@@ -127,3 +127,13 @@ def test_names(tmp_path: Path) -> None:
         assert run.results.keys() == expected
         told = {event["item"]: event["state"] for event in run.events if "item" in event}
         assert told == dict.fromkeys(expected, state)
+
+
+def test_a_photo_is_told_that_its_partner_cannot_be_read(dualsr: Run, tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    add_pair(album, 0)
+    data = hostile.small_photo(0, "tele", "jpeg").replace(b" 12:00:02", b" 12:00:14")
+    (album / "b.jpg").write_bytes(data[: len(data) * 2 // 3])
+    code, out, err = dualsr("upscale", album, "-o", tmp_path / "out")
+    assert (code, out) == (1, "")
+    assert "\na.jpg has no partner: b.jpg cannot be read\n" in f"\n{err}"
