@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -98,13 +99,19 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(photos: Path) -> Left:
-    """What an undisturbed run of the real command leaves."""
-    out = photos.with_name("expected")
-    with start(photos, out) as process:
-        said = process.communicate()[1]
-    assert process.returncode == 0, said
-    return left_in(out)
+def finished(photos: Path) -> Path:
+    """The folder of an undisturbed run."""
+    out = photos.with_name("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "LocalEngine", lambda task, count, memory: jobs.InlineEngine(task))
+        assert commands.run(["upscale", str(photos), "-o", str(out), *OPTIONS]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(finished: Path) -> Left:
+    """What an undisturbed run leaves."""
+    return left_in(finished)
 
 
 @pytest.fixture
@@ -245,39 +252,39 @@ def test_a_disk_that_becomes_read_only(
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs Unix users")
-@pytest.mark.parametrize("when", ["new", "begun"])
-def test_a_folder_of_somebody_else(when: str, photos: Path, go: Go, expected: Left) -> None:
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+def test_folders_of_somebody_else(photos: Path, finished: Path) -> None:
+    """One that is empty, and one that results went to before."""
+    with TemporaryDirectory() as name:  # pytest's own folders are closed to others
         place = Path(name)
         place.chmod(0o755)
-        source, out = shutil.copytree(photos, place / "photos"), place / "out"
-        out.mkdir()
-        if when == "begun":
-            assert go(source, out).code == 0
-            (out / "scene 00_wide.jpg").unlink()
-        before = results_in(out)
-        locked = [out, *(path for path in out.rglob("*") if path.is_dir())]
-        for path in locked:
+        source = shutil.copytree(photos, place / "photos")
+        begun, empty = shutil.copytree(finished, place / "begun"), place / "empty"
+        empty.mkdir()
+        (begun / "scene 00_wide.jpg").unlink()
+        before = results_in(place)
+        folders = [path for path in (begun, *begun.rglob("*"), empty) if path.is_dir()]
+        for path in folders:
             path.chmod(0o555)
-        for path in (path for path in out.rglob("*") if path.is_file()):
-            path.chmod(0o444)
         said = in_a_process(
             'go("--dry-run")  # a stranger may not be able to import what that needs\n'
             "if os.geteuid() == 0: os.seteuid(65534)  # root may write everywhere\n"
+            "go()\n"
+            "out = Path(sys.argv[3])\n"
             "go()",
             source,
-            out,
+            begun,
+            empty,
         )
-        for path in locked:
+        for path in folders:
             path.chmod(0o755)
-        assert results_in(out) == before
+        assert results_in(place) == before
         lines = said.splitlines()
-        assert "exit 1" in lines
-        (sentence,) = (line for line in lines if line.startswith("dualsr: "))
-        assert "permission denied; choose a folder that you may write to" in sentence
-        assert str(out) in sentence
+        assert [line for line in lines if line.startswith("exit")] == ["exit 0", "exit 1", "exit 1"]
+        sentences = [line for line in lines if line.startswith("dualsr: ")]
+        assert len(sentences) == 2
+        for sentence, out in zip(sentences, (begun, empty), strict=True):
+            assert sentence.startswith(f"dualsr: {out}")
+            assert "permission denied; choose a folder that you may write to" in sentence
 
 
 # --- the manifest ---
@@ -292,11 +299,6 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "without line ends": lambda whole: whole.replace(b"\n", b""),
     "lines of Windows": lambda whole: whole.replace(b"\n", b"\r\n"),
 }
-
-
-@pytest.fixture(scope="module")
-def finished(photos: Path, expected: Left) -> Path:
-    return photos.with_name("expected")
 
 
 @pytest.mark.parametrize("how", BROKEN)
