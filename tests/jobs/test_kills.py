@@ -23,14 +23,15 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(repository: Path) -> None:
     rows = [line.rsplit(maxsplit=3)[:3] for line in done.stdout.splitlines()[1:]]
     assert [what for what, _, _ in rows] == [
         "upscale  killed at every 11. step",
-        "upscale  disk full at every 11. step",
+        "upscale  disk full at every 33. step",
         "upscale  killed at random",
         "align    killed at every 33. step",
-        "align    disk full at every 33. step",
+        "align    disk full at every 99. step",
         "align    killed at random",
     ]
     assert [failures for _, _, failures in rows] == ["0"] * 6
     points = [int(count) for _, count, _ in rows]
-    assert points[0] == points[1] >= 10
+    assert points[0] >= 10
+    assert points[1] >= 4
     assert points[2] == 3
-    assert points[3] == points[4] >= 3
+    assert points[3] >= 3
