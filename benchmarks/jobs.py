@@ -10,7 +10,7 @@ processes compute more than the loop, each for one pair. Reading ahead can make 
 
 Then 12-megapixel pairs (--big), of PHOTO enlarged: for which share of the time the computing thread
 stood idle because a pair was not read yet or the one before not handed on, and for which share a
-plain loop reads and writes.
+plain loop reads and writes. The runner's pairs a minute include the start of its worker.
 """
 
 from __future__ import annotations

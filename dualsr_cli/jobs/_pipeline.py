@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -182,6 +183,9 @@ class _Job:
             self.outcome = Outcome(self._order.item.name, problem=problem_of(error))
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        if self.outcome is not None:
+            spent = {name: round(spent, 4) for name, spent in self.seconds.items()}
+            self.outcome = replace(self.outcome, seconds=spent)
 
     def _unchanged_inputs(self) -> bool:
         return [_stat(path) for path in self._order.item.inputs] == self._stats
@@ -200,7 +204,6 @@ class _Job:
             inputs=tuple(map(stamp, self._hashes, self._stats)),
             outputs=outputs,
             facts=facts or {},
-            seconds={name: round(spent, 4) for name, spent in self.seconds.items()},
         )
 
 
