@@ -187,12 +187,19 @@ class Trial:
         """Kill the real command once or more often and resume it; returns what is wrong then."""
         rng = random.Random(seed)
         out = self.scratch / f"out-{seed}"
-        lines = []
-        for _ in range(rng.choice((1, 1, 1, 2, 3))):
-            lines += self._kill_processes(rng, out)
+        lines: list[str] = []
+        left = rng.choice((1, 1, 1, 2, 3))
+        while left:
+            wrong = self._kill_processes(rng, out)
+            if wrong is None:  # too late: from the beginning
+                shutil.rmtree(out)
+            else:
+                lines += wrong
+                left -= 1
         return lines + self._resumed(out)
 
-    def _kill_processes(self, rng: random.Random, out: Path) -> list[str]:
+    def _kill_processes(self, rng: random.Random, out: Path) -> list[str] | None:
+        """Start the real command and kill it; what is wrong then, None where it was done before."""
         process = _start(self.command, self.source, out)
         work, start = self.seconds
         if rng.random() < _NOW_AND_THEN:
@@ -204,6 +211,8 @@ class Trial:
         end = time.monotonic() + delay
         for _ in _until(lambda: time.monotonic() >= end, process):
             pass
+        if process.poll() is not None:
+            return None
         workers = _workers(process.pid)
         whom = rng.choice(("driver", "worker", "driver first", "worker first", "group"))
         if whom == "group":
