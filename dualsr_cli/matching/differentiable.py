@@ -1,0 +1,171 @@
+"""Matching that a network can learn through: SDDuSR's straight-through estimator, section 3.2.
+
+The paper keeps the matrix of all similarities S (eq. 2), its softmax over the keys and the
+one-hot matrix of its maxima (eq. 3: one-hot forwards, softmax backwards), and multiplies with it:
+
+    M = onehot(S) + softmax(S) - d(softmax(S)),  d stops gradients     (3)
+    C = sum_i S_ij M_ij                                                (4)
+    F = fold(P M * mask),  C * mask                                    (5)
+
+Forwards this is a search and a reassembly. Backwards, with sigma the softmax, P_i the value
+window of key i, U_j what arrives at query j's window and dC_j what arrives at its confidence,
+
+    dM_ij = mask_j <P_i, U_j> + S_ij dC_j
+    dS_ij = onehot_ij dC_j + sigma_ij (dM_ij - sum_l sigma_lj dM_lj)
+
+of which the first term is the gradient of the similarity that was found. The second is made here
+for some queries at a time, from the features once more, so that no matrix is ever held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from dualsr_cli.matching.correspondence import Correspondence
+from dualsr_cli.matching.reassembly import Overlap, divisor, extend, reassemble
+from dualsr_cli.matching.search import search
+
+_HELD = 1 << 22  # elements of a block of the matrix, or of windows unfolded for it: 16 MiB
+
+
+def straight_through(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    *,
+    patch: int = 3,
+    scale: int = 2,
+    kernel: int | None = None,
+    key_margin: int | None = None,
+    query_margin: int | None = None,
+    padding: str = "reflect",
+    normalise: str = "count",
+) -> tuple[torch.Tensor, Correspondence]:
+    """Search and reassembly with gradients to the features, the value and the mask.
+
+    query (B, C, Hq, Wq), key (B, C, Hk, Wk), value (B, Cv, scale * Hk, scale * Wk), floating. mask
+    (B, Hq, Wq): Mask^LR, 0..1, a factor for each query's window and confidence; every query is
+    matched all the same, as in the paper's training phase. padding goes for features and value;
+    `reassemble` explains the other arguments.
+
+    Returns F^Warp (B, Cv, scale * Hq, scale * Wq) and the Correspondence whose similarity is
+    the confidence map C of eq. 5, times the mask. Gradients are those of the dense formulation; the
+    divisor of the overlap counts as a constant. Patches without length, or that hold a NaN or
+    infinity, give and take no gradient through the search. Raises ValueError for shapes that do
+    not fit.
+    """
+    overlap = Overlap.of(patch, scale, kernel, key_margin, query_margin, padding, normalise)
+    found = search(query.detach(), key.detach(), patch=patch, padding=padding)
+    queries, _ = _unit_patches(query, patch, padding)
+    keys, usable = _unit_patches(key, patch, padding)
+    index = found.index.flatten(1)
+    matched = keys.gather(1, index.clamp(min=0)[..., None].expand(-1, -1, keys.shape[2]))
+    similarity = (queries * matched).sum(dim=2).masked_fill(index < 0, 0)
+    confidence = similarity.view_as(found.index)
+    warped = reassemble(
+        value,
+        found,
+        patch=patch,
+        scale=scale,
+        kernel=kernel,
+        key_margin=key_margin,
+        query_margin=query_margin,
+        padding=padding,
+        normalise=normalise,
+        weight=mask,
+    )
+    warped, confidence = _SoftmaxGradient.apply(  # type: ignore[no-untyped-call]
+        warped, confidence, queries, keys, usable, value, mask, found, overlap
+    )
+    if mask is not None:
+        confidence = confidence * mask
+    return warped, replace(found, similarity=confidence)
+
+
+class _SoftmaxGradient(torch.autograd.Function):
+    """Hands F and C on as they are; backwards it adds what came through the softmax of eq. 3."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        warped: torch.Tensor,
+        confidence: torch.Tensor,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        usable: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor | None,
+        found: Correspondence,
+        overlap: Overlap,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(queries, keys, usable, value, mask, found.index)
+        ctx.key_size, ctx.overlap = found.key_size, overlap
+        return warped, confidence
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(
+        ctx: Any, to_warped: torch.Tensor, to_confidence: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
+        queries, keys, usable, value, mask, index = ctx.saved_tensors
+        overlap: Overlap = ctx.overlap
+        scale, kernel = overlap.scale, overlap.kernel
+        arriving = to_warped.to(queries.dtype) / divisor(index, ctx.key_size, overlap)
+        # What is folded beyond the output's border is lost, so nothing arrives from there.
+        before, after = overlap.query_margin, kernel - scale - overlap.query_margin
+        arriving = F.pad(arriving, (before, after, before, after))
+        padded = overlap.pad(value.to(queries.dtype))
+        to_queries, to_keys = torch.zeros_like(queries), torch.zeros_like(keys)
+        count = keys.shape[1]
+        window = padded.shape[1] * kernel * kernel
+        step = max(1, _HELD // max(count, window))
+        key_step = max(1, _HELD // window)
+        for n in range(len(queries)):
+            searched = (index[n].flatten() >= 0).nonzero().squeeze(1)
+            for block in torch.split(searched, step):
+                laid = _windows(arriving[n], block, index.shape[2], scale, kernel)
+                if mask is not None:
+                    laid = laid * mask[n].flatten()[block, None].to(laid.dtype)
+                similarity = queries[n, block] @ keys[n].t()
+                gradient = similarity * to_confidence[n].flatten()[block, None]
+                for places in torch.split(torch.arange(count, device=index.device), key_step):
+                    read = _windows(padded[n], places, ctx.key_size[1], scale, kernel)
+                    gradient[:, places[0] : places[-1] + 1] += laid @ read.t()
+                share = similarity.masked_fill_(~usable[n], -torch.inf).softmax(dim=1)
+                gradient -= (share * gradient).sum(dim=1, keepdim=True)
+                gradient *= share
+                to_queries[n, block] = gradient @ keys[n]
+                to_keys[n] += gradient.t() @ queries[n, block]
+        return to_warped, to_confidence, to_queries, to_keys, None, None, None, None, None
+
+
+def _windows(
+    padded: torch.Tensor, places: torch.Tensor, width: int, scale: int, kernel: int
+) -> torch.Tensor:
+    """The windows of some places, row * width + column, of a padded map: (n, C * kernel^2)."""
+    windows = padded.unfold(1, kernel, scale).unfold(2, kernel, scale).permute(1, 2, 0, 3, 4)
+    rows = torch.div(places, width, rounding_mode="floor")
+    return windows[rows, places - rows * width].flatten(1)
+
+
+def _unit_patches(
+    features: torch.Tensor, patch: int, padding: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """All patches at length 1, (B, H * W, C * patch^2), and which can be used, (B, H * W) bool.
+
+    A patch without length stays 0; one that holds a NaN or infinity is 0 and cannot be used.
+    Neither lets a gradient through, whereas that of x / |x| would grow without bound.
+    """
+    if features.dtype != torch.float64:
+        features = features.float()
+    radius = patch // 2
+    patches = F.unfold(extend(features, radius, radius, padding), patch).transpose(1, 2)
+    usable = torch.isfinite(patches).all(dim=2)
+    patches = patches.masked_fill(~usable[..., None], 0)
+    square = patches.square().sum(dim=2, keepdim=True)
+    return patches * (square > 0) * square.masked_fill(square == 0, 1).rsqrt(), usable
