@@ -443,7 +443,7 @@ while killed:
         path.unlink(missing_ok=True)
     killed = killed_at(step, lambda: run([str(word) for word in words]))
     print("sizes", *(path.stat().st_size if path.exists() else 0 for path in (out, page)))
-    step += 1
+    step += 2
 """
 
 
