@@ -91,7 +91,9 @@ def _work_through(work: Work, inputs: Sequence[Path], folder: Path, batch: Batch
                 if len(inputs) == 1 and not (stop.asked or tally.problem):
                     # A table may be one of several for a folder.
                     partial = bool(shard or batch.watch or not inputs[0].is_dir())
-                    gone = jobs.mark_orphans(items, manifest, options.source, partial)
+                    gone = jobs.mark_orphans(
+                        items, manifest, options.source, work.command, partial
+                    )
                     teller.tell_orphans(gone)
                 if tally.problem:
                     break

@@ -182,14 +182,15 @@ def planned(items: Sequence[Item], manifest: Manifest) -> Iterator[tuple[Item, s
 
 
 def mark_orphans(
-    items: Sequence[Item], manifest: Manifest, source: str, partial: bool = False
+    items: Sequence[Item], manifest: Manifest, source: str, command: str, partial: bool = False
 ) -> list[str]:
-    """Note in the manifest what this source has no item for any more; returns the names.
+    """Note in the manifest what a command has no item for any more in this source.
+
+    Returns the names. Raises OutputError.
 
     partial: the items are not all that there are; only what an input is gone of is noted then.
     """
     planned = {item.name for item in items}
-    commands = {item.settings.get("command", "") for item in items}
     found = []
     for name in manifest.names():
         record = None if name in planned else manifest.get(name)
@@ -197,7 +198,7 @@ def mark_orphans(
             record is None
             or record.state == "orphaned"
             or record.source != source
-            or (commands and record.command not in commands)
+            or record.command != command
             or (partial and all(os.path.lexists(Path(source, path)) for path, _ in record.inputs))
         ):
             continue

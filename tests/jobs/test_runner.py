@@ -289,8 +289,8 @@ def test_deleted_inputs_leave_the_result_and_a_note(inline: Go, source: Path, ou
     (source / "0/item 0.a").unlink()
     items = items_of(source)
     manifest = Manifest(out)
-    assert mark_orphans(items, manifest, str(source)) == ["0/item 0"]
-    assert mark_orphans(items, manifest, str(source)) == []
+    assert mark_orphans(items, manifest, str(source), "join") == ["0/item 0"]
+    assert mark_orphans(items, manifest, str(source), "join") == []
     manifest.close()
     assert tree(out) == EXPECTED
     assert {r.item for r in read_records(out)[0] if r.state == "orphaned"} == {"0/item 0"}
