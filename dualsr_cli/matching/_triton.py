@@ -33,7 +33,7 @@ import triton
 import triton.language as tl
 
 _MARKS_BYTES = 32 << 20  # of tiles marked at a time: one bit for each query and tile
-_TINY = 2.0**-100  # a patch of a smaller norm (the map's peak being about 2**15) counts as zero
+_TINY = 2.0**-60  # a patch of a smaller norm (the map's peak being about 2**15) counts as zeros
 _WORTH_TUNING = 1 << 42  # multiplications: about 25 ms of an H100; compiling takes seconds a plan
 _SLACK = 256  # places after a map that the last tile may read: the most keys of a tile
 
@@ -53,12 +53,15 @@ class Plan(NamedTuple):
     programs: int = 1
 
 
-# For an H100 at d = 144. A tile of 128 x 128 float32 sums takes 64 registers a thread with 8 warps
-# or 128 with 4, which leaves room for 2 or 3 programs on a processor: one takes its maxima while
-# another multiplies. 256 x 128 and 128 x 256 are one program a processor, but read half the keys
-# or write half the query maxima; with 8 warps their sums take 128 registers. 2 stages of 128 keys
-# (36 KiB each) and 128 queries (36 KiB) are 108 KiB of the 227 KiB of shared memory: 2 programs;
-# 3 stages still fit one. 64 queries are for patches too large for more.
+# For an H100 at d = 144, where a tile of 128 queries and 128 keys keeps a processor's tensor cores
+# busy for 1152 cycles at their peak. Its float32 sums take 64 registers a thread with 8 warps: 118
+# in all, so that two programs share a processor and one takes its maxima while the other
+# multiplies; its 300 instructions a warp take 600 cycles of the four schedulers. Queries and two
+# stages of keys, 36 KiB each, are 108 KiB of the 227 KiB of shared memory: again two programs. The
+# tensor cores read it 108 KiB a tile, and 36 KiB are written: all that it can do in that time.
+# Tiles twice as large, in either direction, need an eighth less of it, but are one program a
+# processor (128 registers of sums). Smaller tiles are for larger patches, whose queries fill the
+# shared memory, and the last is for devices that have little of it.
 _PLANS = (
     Plan(128, 128, 8, 2),
     Plan(128, 128, 4, 2),
@@ -68,6 +71,7 @@ _PLANS = (
     Plan(128, 256, 8, 2),
     Plan(64, 128, 4, 2),
     Plan(64, 64, 4, 3),
+    Plan(32, 32, 4, 2),
 )
 
 
@@ -91,7 +95,7 @@ def _depth(size: int) -> _Depth:
     """
     main = min(256, max(16, 1 << (size.bit_length() - 1)))
     tail = max(16, triton.next_power_of_2(size - main)) if size > main else 0
-    if size <= 64 or (size <= 512 and 8 * (main + tail) <= 9 * size):
+    if size <= 64 or (size <= 384 and 8 * (main + tail) <= 9 * size):
         return _Depth(main, 1, tail)
     main = 64 if 8 * 64 * math.ceil(size / 64) <= 9 * size else 32
     return _Depth(main, math.ceil(size / main), 0)
