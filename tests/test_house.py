@@ -113,6 +113,18 @@ SURFACE = {
         "working_memory",
         "same_scene",
     },
+    "dualsr_cli.matching": {
+        "Correspondence",
+        "Overlap",
+        "block_search",
+        "coarse_boxes",
+        "detail_mask",
+        "prune_keys",
+        "reassemble",
+        "search",
+        "search_clustered",
+        "straight_through",
+    },
     "dualsr_cli.plain": {"json_types"},
     "dualsr_cli.jobs": {
         "Engine",

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from dualsr_cli.matching.correspondence import Correspondence
 
 _GATHERED = 1 << 20  # elements gathered at once: 4 MiB, which stay in the cache
-_COPIED = 1 << 24  # elements of the value map copied at once: 64 MiB, or else one channel
+_COPIED = 1 << 24  # elements of a map copied at once: 64 MiB, or else one channel
 
 NORMALISES = ("count", "constant")
 
@@ -211,12 +211,12 @@ class _OverlapAdd(torch.autograd.Function):
         to_weight = None
         if weight is not None and ctx.needs_input_grad[1]:
             to_weight = torch.zeros_like(weight, dtype=work)
-        for n, channels in _parts(value):
+        for n, channels in _parts(value, index, overlap):
             with torch.enable_grad():  # the padding's adjoint is torch's own
                 part = value[n, channels].detach().to(work).requires_grad_()
                 cells = _cells(part, overlap)
             to_cells = torch.zeros_like(cells)
-            arriving = _to_cells(gradient[n, channels], overlap.scale)
+            arriving = _to_cells(gradient[n, channels], overlap.scale).contiguous()
             for step in _steps(index[n], ctx.key_size, overlap, arriving.shape[2:].numel()):
                 laid = arriving.new_zeros(*step.places.shape, *arriving.shape[2:])
                 inside = (..., *step.pixels, slice(None))
@@ -249,7 +249,7 @@ def _overlap_add(
     work = _working_type(value)
     height, width = index.shape[1:]
     output = value.new_empty(*value.shape[:2], scale * height, scale * width)
-    for n, channels in _parts(value):
+    for n, channels in _parts(value, index, overlap):
         cells = _cells(value[n, channels].to(work), overlap)
         count = channels.stop - channels.start
         target = output[n, channels].view(count, height, scale, width, scale)
@@ -339,10 +339,13 @@ def _steps(
                 )
 
 
-def _parts(value: torch.Tensor) -> Iterator[tuple[int, slice]]:
+def _parts(
+    value: torch.Tensor, index: torch.Tensor, overlap: Overlap
+) -> Iterator[tuple[int, slice]]:
     """Images and groups of channels that are worked on one after the other."""
     channels = value.shape[1]
-    group = min(channels, max(1, _COPIED // max(1, value.shape[2] * value.shape[3])))
+    places = max(value.shape[2:].numel(), index.shape[1:].numel() * overlap.scale**2)
+    group = max(1, _COPIED // max(1, places))
     for n in range(len(value)):
         for first in range(0, channels, group):
             yield n, slice(first, min(channels, first + group))

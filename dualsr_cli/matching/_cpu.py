@@ -1,0 +1,59 @@
+"""The exact search on a processor: blocks of a size that its caches like, both cores at work.
+
+For every block of queries and keys one sgemm and one pass for the maximum, which is all there is
+to pay beside the product: where in a block the maximum lies is looked up only for queries that
+have just found a better one, which after n keys happens with the chance 1/n.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from dualsr_cli.matching._patches import normalised
+
+_QUERIES, _KEYS = 512, 1024  # of one product: 2 MiB of results, which stay in the cache
+_HELD_BYTES = 8 << 20  # of unfolded keys, for which all queries are gone through
+
+
+def search_cpu(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    patch: int,
+    padding: str,
+    query_places: torch.Tensor,
+    key_places: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each query place the best key place and its cosine similarity.
+
+    query (C, Hq, Wq), key (C, Hk, Wk); the places are sorted, row * W + column, and neither is
+    empty. Returns (n,) int64 and (n,) float32.
+    """
+    best = torch.full((len(query_places),), -torch.inf)
+    index = torch.zeros(len(query_places), dtype=torch.int64)
+    held = max(_KEYS, _HELD_BYTES // (4 * patch * patch * key.shape[0]))
+    blocks = [slice(start, start + _QUERIES) for start in range(0, len(query_places), _QUERIES)]
+
+    def look(block: slice) -> None:
+        queries = normalised(query, patch, padding, query_places[block])
+        product = torch.empty(len(queries), min(_KEYS, len(unfolded)))
+        for start in range(0, len(unfolded), _KEYS):
+            part = unfolded[start : start + _KEYS]
+            similarity = product[:, : len(part)] if len(part) == product.shape[1] else None
+            similarity = torch.mm(queries, part.t(), out=similarity)
+            better = (torch.amax(similarity, dim=1) > best[block]).nonzero().squeeze(1)
+            if len(better):
+                values, where = similarity[better].max(dim=1)
+                best[block][better] = values
+                index[block][better] = chosen[start + where]
+
+    with ThreadPoolExecutor(
+        torch.get_num_threads(), initializer=lambda: torch.set_num_threads(1)
+    ) as pool:
+        for start in range(0, len(key_places), held):
+            chosen = key_places[start : start + held]
+            unfolded = normalised(key, patch, padding, chosen)
+            for _ in pool.map(look, blocks):
+                pass
+    return index, best

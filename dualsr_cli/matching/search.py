@@ -1,0 +1,135 @@
+"""The search: for every query patch the most similar key patch, wherever the features lie.
+
+The similarity matrix of photos is never held: 762k queries and 191k keys would be 581 GB. Every
+way to search goes over blocks of it with a running maximum.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+
+from dualsr_cli.matching._cpu import search_cpu
+from dualsr_cli.matching._dense import search_dense
+from dualsr_cli.matching._patches import finite
+from dualsr_cli.matching.correspondence import Correspondence
+
+PADDINGS = ("reflect", "zeros")
+PRECISIONS = ("exact", "fast")
+
+
+def search(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    *,
+    patch: int = 3,
+    padding: str = "reflect",
+    query_mask: torch.Tensor | None = None,
+    key_mask: torch.Tensor | None = None,
+    precision: str = "exact",
+) -> Correspondence:
+    """The best key of every query by cosine similarity; ties go to the lowest index.
+
+    query: (B, C, Hq, Wq); key: (B, C, Hk, Wk), on one device, any floating type; the work is done
+    in float32. patch: odd; a patch is patch x patch places of all channels, one around every place.
+    padding: what lies outside a map, "reflect" or "zeros". query_mask, key_mask: (B, H, W) bool,
+    True where a patch takes part. precision: "exact", or "fast" on CUDA, which takes the winner of
+    a product in bfloat16; elsewhere both are exact.
+
+    A patch that holds a NaN or infinity matches nothing. A patch of zeros has the similarity 0 with
+    everything. A query without any key, or masked out, has index -1 and similarity 0. No gradient
+    flows; see `differentiable`. Raises ValueError for shapes that do not fit.
+    """
+    check(query, key, patch, padding, query_mask, key_mask)
+    if precision not in PRECISIONS:
+        raise ValueError(f"{precision!r} is unknown: take one of {', '.join(PRECISIONS)}")
+    with torch.no_grad():
+        found = [
+            _search_one(
+                query[n],
+                key[n],
+                patch,
+                padding,
+                places_of(query[n], patch, padding, query_mask, n),
+                places_of(key[n], patch, padding, key_mask, n),
+                precision,
+            )
+            for n in range(len(query))
+        ]
+    index, similarity, rescored = zip(*found, strict=True)
+    size = (key.shape[2], key.shape[3])
+    return Correspondence(torch.stack(index), torch.stack(similarity), size, sum(rescored))
+
+
+def _search_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    patch: int,
+    padding: str,
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    precision: str,
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """One image: index (Hq, Wq) int64, similarity (Hq, Wq) float32, how many were rescored."""
+    height, width = query.shape[1:]
+    index = torch.full((height * width,), -1, dtype=torch.int64, device=query.device)
+    similarity = torch.zeros(height * width, device=query.device)
+    rescored = 0
+    if len(queries) and len(keys):
+        if query.device.type == "cpu":
+            found, values = search_cpu(query, key, patch, padding, queries, keys)
+        elif query.device.type == "cuda" and _has_triton():
+            from dualsr_cli.matching._triton import search_cuda
+
+            found, values, rescored = search_cuda(
+                query, key, patch, padding, queries, keys, precision
+            )
+        else:
+            found, values = search_dense(query, key, patch, padding, queries, keys)
+        index[queries] = found
+        similarity[queries] = values
+    return index.view(height, width), similarity.view(height, width), rescored
+
+
+def places_of(
+    features: torch.Tensor, patch: int, padding: str, masks: torch.Tensor | None, n: int
+) -> torch.Tensor:
+    """Where the patches of image n are that take part, row * W + column, in order."""
+    mask = None if masks is None else masks[n]
+    sound = finite(features, patch, padding)
+    if sound is not None:
+        mask = sound if mask is None else mask & sound
+    if mask is None:
+        return torch.arange(features.shape[1] * features.shape[2], device=features.device)
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
+
+
+def check(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    patch: int,
+    padding: str,
+    query_mask: torch.Tensor | None,
+    key_mask: torch.Tensor | None,
+) -> None:
+    """Raise ValueError for what does not fit together."""
+    shapes = f"query {tuple(query.shape)} and key {tuple(key.shape)}"
+    if query.ndim != 4 or key.ndim != 4 or query.shape[:2] != key.shape[:2]:
+        raise ValueError(f"{shapes} are not (B, C, H, W) with the same B and C")
+    if 0 in query.shape or 0 in key.shape:
+        raise ValueError(f"{shapes}: one is empty")
+    if query.device != key.device:
+        raise ValueError(f"query on {query.device} and key on {key.device}: bring them together")
+    if patch < 1 or patch % 2 == 0:
+        raise ValueError(f"a patch of {patch} has no centre: take an odd size")
+    for name, mask, features in (("query", query_mask, query), ("key", key_mask, key)):
+        size = (features.shape[0], *features.shape[2:])
+        if mask is not None and (tuple(mask.shape) != size or mask.dtype != torch.bool):
+            raise ValueError(f"{name}_mask is {tuple(mask.shape)} {mask.dtype}, not {size} bool")
+    if padding not in PADDINGS:
+        raise ValueError(f"{padding!r} is unknown: take one of {', '.join(PADDINGS)}")
