@@ -26,10 +26,17 @@ import torch
 import torch.nn.functional as F
 
 from dualsr_cli.matching.correspondence import Correspondence
-from dualsr_cli.matching.reassembly import Overlap, divisor, extend, reassemble
+from dualsr_cli.matching.reassembly import (
+    Overlap,
+    cells_of,
+    divisor,
+    extend,
+    padded_cells_of,
+    reassemble,
+)
 from dualsr_cli.matching.search import search
 
-_HELD = 1 << 22  # elements of a block of the matrix, or of windows unfolded for it: 16 MiB
+_HELD = 1 << 22  # elements of a block of the matrix: 16 MiB, or else one row of queries
 
 
 def straight_through(
@@ -114,28 +121,22 @@ class _SoftmaxGradient(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         queries, keys, usable, value, mask, index = ctx.saved_tensors
         overlap: Overlap = ctx.overlap
-        scale, kernel = overlap.scale, overlap.kernel
+        height, width = index.shape[1:]
         arriving = to_warped.to(queries.dtype) / divisor(index, ctx.key_size, overlap)
-        # What is folded beyond the output's border is lost, so nothing arrives from there.
-        before, after = overlap.query_margin, kernel - scale - overlap.query_margin
-        arriving = F.pad(arriving, (before, after, before, after))
-        padded = overlap.pad(value.to(queries.dtype))
+        weight = (index >= 0).to(queries.dtype)
+        if mask is not None:
+            weight = weight * mask
         to_queries, to_keys = torch.zeros_like(queries), torch.zeros_like(keys)
-        count = keys.shape[1]
-        window = padded.shape[1] * kernel * kernel
-        step = max(1, _HELD // max(count, window))
-        key_step = max(1, _HELD // window)
+        band = max(1, _HELD // (width * keys.shape[1]))
         for n in range(len(queries)):
-            searched = (index[n].flatten() >= 0).nonzero().squeeze(1)
-            for block in torch.split(searched, step):
-                laid = _windows(arriving[n], block, index.shape[2], scale, kernel)
-                if mask is not None:
-                    laid = laid * mask[n].flatten()[block, None].to(laid.dtype)
+            windows = _WindowProducts(arriving[n], value[n].to(queries.dtype), overlap)
+            for top in range(0, height, band):
+                bottom = min(height, top + band)
+                block = slice(top * width, bottom * width)
                 similarity = queries[n, block] @ keys[n].t()
-                gradient = similarity * to_confidence[n].flatten()[block, None]
-                for places in torch.split(torch.arange(count, device=index.device), key_step):
-                    read = _windows(padded[n], places, ctx.key_size[1], scale, kernel)
-                    gradient[:, places[0] : places[-1] + 1] += laid @ read.t()
+                gradient = windows.of(top, bottom)
+                gradient *= weight[n, top:bottom].flatten()[:, None]
+                gradient.addcmul_(similarity, to_confidence[n, top:bottom].flatten()[:, None])
                 share = similarity.masked_fill_(~usable[n], -torch.inf).softmax(dim=1)
                 gradient -= (share * gradient).sum(dim=1, keepdim=True)
                 gradient *= share
@@ -144,13 +145,46 @@ class _SoftmaxGradient(torch.autograd.Function):
         return to_warped, to_confidence, to_queries, to_keys, None, None, None, None, None
 
 
-def _windows(
-    padded: torch.Tensor, places: torch.Tensor, width: int, scale: int, kernel: int
-) -> torch.Tensor:
-    """The windows of some places, row * width + column, of a padded map: (n, C * kernel^2)."""
-    windows = padded.unfold(1, kernel, scale).unfold(2, kernel, scale).permute(1, 2, 0, 3, 4)
-    rows = torch.div(places, width, rounding_mode="floor")
-    return windows[rows, places - rows * width].flatten(1)
+class _WindowProducts:
+    """<P_i, U_j> of one image: all value windows with what arrives at some queries' windows.
+
+    Windows that lie `d` cells away from their own meet in cells that lie d away from theirs, so
+    that the products of windows are sums of shifted products of cells: nothing is unfolded, and
+    where windows consist of whole cells, (kernel / scale)^2 products become one.
+    """
+
+    def __init__(self, arriving: torch.Tensor, value: torch.Tensor, overlap: Overlap) -> None:
+        """arriving: (Cv, scale * Hq, scale * Wq), value: (Cv, scale * Hk, scale * Wk)."""
+        self._ends = before, after = overlap.before, overlap.after
+        cells = cells_of(arriving, overlap.scale)
+        self._width = cells.shape[1]
+        self._key_size = value.shape[1] // overlap.scale, value.shape[2] // overlap.scale
+        # What is folded beyond the output's border is lost: nothing arrives from there.
+        self._arriving = F.pad(cells, (0, 0, 0, 0, 0, 0, before, after, before, after))
+        grid = self._key_size[0] + before + after, self._key_size[1] + before + after
+        read = padded_cells_of(value, overlap)[:-1]  # without the cell of zeros
+        self._read = read.view(*grid, *cells.shape[2:])
+        axis = overlap.neighbours()
+        self._shifts: dict[tuple[int, int, int, int], list[tuple[int, int]]] = {}
+        for down, rows in axis:
+            for right, columns in axis:
+                pixels = rows.start, rows.stop, columns.start, columns.stop
+                self._shifts.setdefault(pixels, []).append((down, right))
+
+    def of(self, top: int, bottom: int) -> torch.Tensor:
+        """For the queries of some rows: (rows * Wq, Hk * Wk)."""
+        before, after = self._ends
+        keys, size = self._key_size, (bottom - top, self._width)
+        rows = self._arriving[top : bottom + before + after]
+        total = rows.new_zeros(*size, *keys)
+        for (up, low, left, end), shifts in self._shifts.items():
+            met = rows[:, :, up:low, left:end].flatten(2).flatten(0, 1)
+            cells = self._read[:, :, up:low, left:end].flatten(2).flatten(0, 1)
+            product = (met @ cells.t()).view(*rows.shape[:2], *self._read.shape[:2])
+            for down, right in shifts:
+                y, x = before - down, before - right
+                total += product[y : y + size[0], x : x + size[1], y : y + keys[0], x : x + keys[1]]
+        return total.flatten(2).flatten(0, 1)
 
 
 def _unit_patches(

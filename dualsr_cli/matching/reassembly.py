@@ -214,9 +214,9 @@ class _OverlapAdd(torch.autograd.Function):
         for n, channels in _parts(value, index, overlap):
             with torch.enable_grad():  # the padding's adjoint is torch's own
                 part = value[n, channels].detach().to(work).requires_grad_()
-                cells = _cells(part, overlap)
+                cells = padded_cells_of(part, overlap)
             to_cells = torch.zeros_like(cells)
-            arriving = _to_cells(gradient[n, channels], overlap.scale).contiguous()
+            arriving = cells_of(gradient[n, channels], overlap.scale).contiguous()
             for step in _steps(index[n], ctx.key_size, overlap, arriving.shape[2:].numel()):
                 laid = arriving.new_zeros(*step.places.shape, *arriving.shape[2:])
                 inside = (..., *step.pixels, slice(None))
@@ -250,7 +250,7 @@ def _overlap_add(
     height, width = index.shape[1:]
     output = value.new_empty(*value.shape[:2], scale * height, scale * width)
     for n, channels in _parts(value, index, overlap):
-        cells = _cells(value[n, channels].to(work), overlap)
+        cells = padded_cells_of(value[n, channels].to(work), overlap)
         count = channels.stop - channels.start
         target = output[n, channels].view(count, height, scale, width, scale)
         rows, total = slice(0, 0), cells
@@ -351,7 +351,7 @@ def _parts(
             yield n, slice(first, min(channels, first + group))
 
 
-def _cells(value: torch.Tensor, overlap: Overlap) -> torch.Tensor:
+def padded_cells_of(value: torch.Tensor, overlap: Overlap) -> torch.Tensor:
     """The padded value map (C, H, W) as cells (n + 1, scale * scale * C); the last one is zeros.
 
     Pixel y of cell a lies at a key's row + query_margin - key_margin, so that windows are cut
@@ -361,11 +361,11 @@ def _cells(value: torch.Tensor, overlap: Overlap) -> torch.Tensor:
     padded = overlap.pad(value[None])
     first = scale * overlap.before - overlap.query_margin
     rest = scale * overlap.after - (overlap.kernel - scale - overlap.query_margin)
-    cells = _to_cells(F.pad(padded, (first, rest, first, rest))[0], scale)
+    cells = cells_of(F.pad(padded, (first, rest, first, rest))[0], scale)
     return F.pad(cells.flatten(2).flatten(0, 1), (0, 0, 0, 1))
 
 
-def _to_cells(maps: torch.Tensor, scale: int) -> torch.Tensor:
+def cells_of(maps: torch.Tensor, scale: int) -> torch.Tensor:
     """(C, scale * H, scale * W) as (H, W, scale, scale, C)."""
     channels, height, width = maps.shape
     split = maps.reshape(channels, height // scale, scale, width // scale, scale)
