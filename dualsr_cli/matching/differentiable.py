@@ -36,7 +36,7 @@ from dualsr_cli.matching.reassembly import (
 )
 from dualsr_cli.matching.search import search
 
-_HELD = 1 << 22  # elements of a block of the matrix: 16 MiB, or else one row of queries
+_HELD = 1 << 22  # elements of a block of the matrix: 16 MiB, or else a row of queries
 
 
 def straight_through(
@@ -119,6 +119,8 @@ class _SoftmaxGradient(torch.autograd.Function):
     def backward(
         ctx: Any, to_warped: torch.Tensor, to_confidence: torch.Tensor
     ) -> tuple[torch.Tensor | None, ...]:
+        if not any(ctx.needs_input_grad[2:4]):  # features that nobody trains
+            return to_warped, to_confidence, *[None] * 7
         queries, keys, usable, value, mask, index = ctx.saved_tensors
         overlap: Overlap = ctx.overlap
         height, width = index.shape[1:]
@@ -138,6 +140,7 @@ class _SoftmaxGradient(torch.autograd.Function):
                 gradient *= weight[n, top:bottom].flatten()[:, None]
                 gradient.addcmul_(similarity, to_confidence[n, top:bottom].flatten()[:, None])
                 share = similarity.masked_fill_(~usable[n], -torch.inf).softmax(dim=1)
+                share = share.nan_to_num()  # no key at all can be used
                 gradient -= (share * gradient).sum(dim=1, keepdim=True)
                 gradient *= share
                 to_queries[n, block] = gradient @ keys[n]

@@ -27,7 +27,8 @@ import torch.nn.functional as F
 
 from dualsr_cli.matching.correspondence import Correspondence
 
-_GATHERED = 1 << 20  # elements gathered at once: 4 MiB, which stay in the cache
+_GATHERED = 1 << 20  # elements gathered at once: 4 MiB, which stay in a processor's cache
+_LAUNCHED = 1 << 24  # the same on other devices, where few and large steps are quick
 _COPIED = 1 << 24  # elements of a map copied at once: 64 MiB, or else one channel
 
 NORMALISES = ("count", "constant")
@@ -310,7 +311,8 @@ def _steps(
     before, after = overlap.before, overlap.after
     columns = key_size[1] + before + after
     last = (key_size[0] + before + after) * columns  # the cell of zeros
-    band = max(1, _GATHERED // max(1, width * cell))
+    most = _GATHERED if index.device.type == "cpu" else _LAUNCHED
+    band = max(1, most // max(1, width * cell))
     axis = overlap.neighbours()
     for start in range(0, height, band):
         stop = min(height, start + band)

@@ -89,10 +89,10 @@ def coarse_boxes(
     """DCSR's coarse patch selection: the box of `key` that each tile of `query` is most like.
 
     query: (B, C, Hq, Wq), key: (B, C, Hk, Wk): images, as a rule. Both are reduced, the query to
-    1/query_factor and the key to 1/key_factor (DCSR: LR to 1/8, Ref to 1/16, bicubic), and each
-    reduced tile is laid on every place of the reduced key: the smallest mean |difference| wins,
-    the first of equals. tile: (h, w) in query pixels; the last tiles of a row or column are moved
-    inwards, and a tile is no larger than the query.
+    1/query_factor and the key to 1/key_factor (DCSR: LR to 1/8, Ref to 1/16; bicubic as there, but
+    antialiased), and each reduced tile is laid on every place of the reduced key: the smallest
+    mean |difference| wins, the first of equals. tile: (h, w) in query pixels; the last tiles of a
+    row or column are moved inwards, and a tile is no larger than the query.
 
     Returns (B, rows, columns, 4) int64: top, left, bottom, right in key pixels, inside the key.
     A box has the size of its tile, times key_factor / query_factor; where the key is smaller, the
@@ -271,6 +271,7 @@ def _search_blocks(
         )
         product.masked_fill_(~allowed[read][:, None, :], -torch.inf)
         values, where = product.max(dim=2)
+        values = values.clamp_(max=1)
         found = read.gather(1, where)
         none = values == -torch.inf
         index[places] = found.masked_fill(none, -1)

@@ -190,6 +190,26 @@ def test_patches_without_length_or_with_nan_give_no_gradient() -> None:
         assert bool(gradient.any())
 
 
+def test_no_key_that_can_be_used() -> None:
+    query, _, value, mask = example()
+    key = torch.full((2, 3, 4, 3), torch.nan, dtype=torch.float64, requires_grad=True)
+    warped, found = straight_through(query, key, value, mask)
+    assert not warped.any()
+    assert bool((found.index == -1).all())
+    total = warped.sum() + found.similarity.sum()
+    for gradient in torch.autograd.grad(total, (query, key, value, mask)):
+        assert not gradient.any()
+
+
+def test_features_that_are_not_trained() -> None:
+    query, key, value, mask = example()
+    frozen = query.detach(), key.detach(), value, mask
+    expected = dense(*frozen, **SDDUSR)
+    warped, found = straight_through(*frozen, **SDDUSR)
+    actual = gradients((warped, found.similarity), (value, mask))
+    torch.testing.assert_close(actual, gradients(expected, (value, mask)))
+
+
 def test_float32_and_half_values() -> None:
     inputs = tuple(tensor.detach().float().requires_grad_() for tensor in example())
     doubles = tuple(tensor.detach().double().requires_grad_() for tensor in inputs)
