@@ -155,12 +155,45 @@ def test_the_marks_of_a_few_queries_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     check(index, similarity, cosines(query, key))
 
 
-@pytest.mark.parametrize("made", ["random", "alike", "uneven"])
-def test_half_precision_stays_within_its_bound(made: str) -> None:
-    query, key = near_ties() if made == "alike" else (random(8, 5, 6), random(8, 7, 5, seed=1))
-    if made == "uneven":
-        query[:, :, :3] *= 1e-9
-        key[:, 2] *= 1e-11
+@pytest.mark.parametrize("plan", [SMALL, SPLIT])
+def test_the_best_tile_is_known_and_how_good_the_others_are(plan: Plan) -> None:
+    query, key = random(8, 2, 5), random(8, 11, 61, seed=1)
+    queries, keys = (
+        _triton._map(features.to(DEVICE), 1, "zeros", torch.arange(features[0].numel()).to(DEVICE))
+        for features in (query, key)
+    )
+    tile, second = _triton._Work(queries, keys, 1, (11, 61), plan).best_tiles(queries.base)
+    scores = cosines(query, key, 1) * queries.norm.cpu()[:, None]
+    tiles = torch.nn.functional.pad(scores, (0, 1), value=-torch.inf).view(10, -1, 16).amax(dim=2)
+    values, order = tiles.topk(2, dim=1)
+    assert torch.equal(tile.cpu().long(), order[:, 0])
+    assert ((second.cpu() - values[:, 1]).abs() <= 1e-3 * queries.norm.cpu()).all()
+
+
+def one_sided(exact: torch.Tensor) -> torch.Tensor:
+    """Just under half a step of float16 above a whole number: all are rounded down alike."""
+    return exact * (1 + 0.45 * 2.0**-10)
+
+
+def uneven(features: torch.Tensor, factor: float) -> torch.Tensor:
+    return torch.cat([features[:, :1] * factor, features[:, 1:]], dim=1)
+
+
+ONES = torch.ones(8, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("query", "key"),
+    [
+        (random(8, 5, 6), random(8, 7, 5, seed=1)),
+        (one_sided(ONES), ONES),
+        (ONES, one_sided(ONES)),
+        (one_sided(ONES), one_sided(ONES)),
+        (uneven(random(8, 5, 6), 1e-9), uneven(random(8, 7, 5, seed=1), 1e-11)),
+    ],
+    ids=["random", "query", "key", "both", "uneven"],
+)
+def test_half_precision_stays_within_its_bound(query: torch.Tensor, key: torch.Tensor) -> None:
     queries, keys = (
         _triton._map(features, 3, "reflect", torch.arange(features[0].numel()))
         for features in (query, key)
@@ -175,8 +208,18 @@ def test_half_precision_stays_within_its_bound(made: str) -> None:
     off = ((half - whole) / patches(keys, keys.values).norm(dim=1)).abs().amax(dim=1)
     bound = _triton._rounding(queries, keys, 72)
     assert (off <= bound).all()
-    if made != "uneven":
-        assert (bound <= 2.0**-10 * queries.norm).all()  # twice what one number may be off
+    if key.abs().amin() > 1e-6:  # float16 has its full precision
+        assert (bound <= 2.0**-9.9 * queries.norm).all()
+
+
+def test_unlike_keys_are_better_than_none() -> None:
+    """Every similarity is below 0, and what lies beyond the keys is not taken for a 0."""
+    query, key = random(8, 2, 3).abs(), -random(8, 5, 7, seed=1).abs()
+    index, similarity, _ = found(query, key, 1, plan=SMALL)
+    check(index, similarity, cosines(query, key, 1))
+    some = torch.arange(35)[::2]
+    index, similarity, _ = found(query, key, 1, keys=some, plan=SMALL)
+    check(index, similarity, cosines(query, key, 1).index_fill(1, torch.arange(35)[1::2], -2))
 
 
 def test_of_any_size() -> None:
