@@ -47,7 +47,8 @@ def search_clustered(
         raise ValueError("clusters, probes and components are at least 1")
     index = torch.full((len(query), *query.shape[2:]), -1, dtype=torch.int64, device=query.device)
     similarity = torch.zeros(index.shape, device=query.device)
-    with torch.no_grad():
+    query, key = query.detach().float(), key.detach().float()
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         for n in range(len(query)):
             queries = places_of(query[n], patch, padding, query_mask, n)
             keys = places_of(key[n], patch, padding, key_mask, n)

@@ -44,7 +44,9 @@ def search(
     check(query, key, patch, padding, query_mask, key_mask)
     if precision not in PRECISIONS:
         raise ValueError(f"{precision!r} is unknown: take one of {', '.join(PRECISIONS)}")
-    with torch.no_grad():
+    # Threads know nothing of a caller's no_grad or autocast: the features themselves are freed.
+    query, key = query.detach().float(), key.detach().float()
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         found = [
             _search_one(
                 query[n],

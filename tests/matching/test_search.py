@@ -62,6 +62,17 @@ def test_the_best_key_of_every_query(
     assert torch.equal(rows * key[3] + columns, found.index)
 
 
+@pytest.mark.parametrize("look", [search, search_clustered])
+def test_training_and_half_precision_around_it_change_nothing(look) -> None:  # type: ignore[no-untyped-def]
+    query, key = noise(1, 8, 20, 30), noise(1, 8, 15, 20, seed=1)
+    plain = look(query, key)
+    with torch.autocast("cpu", torch.bfloat16):
+        learned = look(query.clone().requires_grad_(), key.clone().requires_grad_())
+    assert torch.equal(learned.index, plain.index)
+    assert torch.equal(learned.similarity, plain.similarity)
+    assert not learned.similarity.requires_grad
+
+
 def test_more_keys_and_queries_than_a_block() -> None:
     query, key = noise(1, 4, 40, 70), noise(1, 4, 90, 110, seed=1)
     assert_best(search(query, key), matrix(query, key))
