@@ -3,6 +3,7 @@
 from dualsr_cli.jobs._engines import Engine, InlineEngine, LocalEngine, Lost
 from dualsr_cli.jobs._memory import default_memory, parse_memory
 from dualsr_cli.jobs._ray import RayEngine
+from dualsr_cli.jobs._stop import Stop
 from dualsr_cli.jobs.export import export_records, find_records, row_of
 from dualsr_cli.jobs.item import Item, Outcome, Problem, Task
 from dualsr_cli.jobs.manifest import (
@@ -16,15 +17,9 @@ from dualsr_cli.jobs.manifest import (
     set_pending,
 )
 from dualsr_cli.jobs.naming import Wish, in_shard, names
-from dualsr_cli.jobs.runner import (
-    Result,
-    RunOptions,
-    Stop,
-    Tally,
-    mark_orphans,
-    planned,
-    run,
-)
+from dualsr_cli.jobs.planning import mark_orphans, planned
+from dualsr_cli.jobs.results import Result, RunOptions, Tally
+from dualsr_cli.jobs.runner import run
 
 __all__ = [
     "STATES",

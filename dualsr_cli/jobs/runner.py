@@ -12,132 +12,25 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from types import FrameType
-from typing import Any
 
 from dualsr_cli.errors import DualsrError, InputError, OutputError
 from dualsr_cli.files import fsync_folder, output_error
 from dualsr_cli.jobs._engines import Engine, Lost
-from dualsr_cli.jobs.item import (
-    Item,
-    Made,
-    Order,
-    Outcome,
-    Problem,
-    Stamp,
-    problem_of,
-    sha256_of,
-    stamp,
-    stat_of,
-)
+from dualsr_cli.jobs._stop import Stop
+from dualsr_cli.jobs.item import Item, Made, Order, Outcome, Problem, problem_of, sha256_of
 from dualsr_cli.jobs.manifest import FOLDER, Manifest, Output, Record, is_below
+from dualsr_cli.jobs.planning import found_at, is_missing, same_contents, same_work, stamped
+from dualsr_cli.jobs.results import Result, RunOptions, Tally
 
-_POLL = 0.25  # seconds between two looks at locks, limits and stop requests
+_POLL = 0.25  # seconds between two looks at locks and limits
 _GRACE = 2.0  # seconds that items have to end after a stop was asked for
 _CRASHED, _SLOW = "crashed", "timeout"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a run goes about its items.
-
-    retries: further tries of an item that failed in passing, crashed its worker or took too long.
-    timeout: seconds without any result after which the workers count as hung; 0: never.
-    overwrite: do everything anew, over whatever lies there. keep_going: a failed item does not
-    end the run. source: what the inputs' names are relative to, for the manifest.
-    """
-
-    retries: int = 2
-    timeout: float = 3600.0
-    overwrite: bool = False
-    keep_going: bool = True
-    source: str = ""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one item in a run.
-
-    state: done, unchanged (it was done before), failed or quarantined. outputs: the files in
-    their places. altered: somebody has changed the result since; it was left alone.
-    """
-
-    item: Item
-    state: str
-    outputs: tuple[Path, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    problem: Problem | None = None
-    attempts: int = 0
-    altered: bool = False
-
-
-@dataclass
-class Tally:
-    """How many items ended how; `remaining` were not come to."""
-
-    done: int = 0
-    unchanged: int = 0
-    failed: int = 0
-    quarantined: int = 0
-    remaining: int = 0
-    interrupted: bool = False
-    problem: Problem | None = None
-    """What ended the run before its end."""
-    seconds: float = 0.0
-
-    def exit_code(self) -> int:
-        """0 all done, 1 nothing done (2: for wrong usage), 3 some items failed, 130 interrupted."""
-        if self.interrupted:
-            return 130
-        good = self.done + self.unchanged
-        if self.problem:
-            return 3 if good else self.problem.exit_code
-        if self.failed + self.quarantined + self.remaining == 0:
-            return 0
-        return 3 if good else 1
-
-
-class Stop:
-    """Whether an end was asked for, by Ctrl-C or SIGTERM; the second time ends at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._at_once = False
-
-    @contextmanager
-    def signals(self, at_once: bool = False) -> Iterator[Stop]:
-        """Listen to signals meanwhile. at_once: already the first raises KeyboardInterrupt."""
-        self._at_once = at_once
-        if threading.current_thread() is not threading.main_thread():
-            yield self  # signals are the main thread's
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = [signal.signal(number, self._hear) for number in numbers]
-        try:
-            yield self
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, but not on after a stop was asked for."""
-        end = time.monotonic() + seconds
-        while not self.asked and time.monotonic() < end:
-            time.sleep(min(_POLL, seconds))
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked or self._at_once:
-            raise KeyboardInterrupt
-        self.asked = True
 
 
 def run(
@@ -145,7 +38,7 @@ def run(
     folder: Path,
     engine: Engine,
     manifest: Manifest | None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions | None = None,
     report: Callable[[Result], None] = lambda result: None,
     stop: Stop | None = None,
 ) -> Tally:
@@ -155,56 +48,8 @@ def run(
     engine is left running, for the next call. What is the matter with one item goes to its result,
     what ends the run goes to the tally's `problem`.
     """
-    run = _Run(folder, engine, manifest, options, report, stop or Stop())
+    run = _Run(folder, engine, manifest, options or RunOptions(), report, stop or Stop())
     return run.work_through(items)
-
-
-def planned(items: Sequence[Item], manifest: Manifest) -> Iterator[tuple[Item, str]]:
-    """What a run would do with each item, without doing it.
-
-    "new", "changed" (inputs or settings), "again" (it failed, its result is gone, or that was asked
-    for), "unchanged" or "quarantined".
-    """
-    for item in items:
-        record = manifest.get(item.name)
-        if record is None:
-            yield item, "new"
-        elif record.state in ("failed", "pending") and not record.final:
-            yield item, "again"
-        elif not _same_work(record, item) and not _same_contents(record, item):
-            yield item, "changed"
-        elif record.state == "quarantined":
-            yield item, "quarantined"
-        elif record.final or (record.state == "done" and not _missing(record, manifest.folder)):
-            yield item, "unchanged"
-        else:
-            yield item, "again"
-
-
-def mark_orphans(
-    items: Sequence[Item], manifest: Manifest, source: str, command: str, partial: bool = False
-) -> list[str]:
-    """Note in the manifest what a command has no item for any more in this source.
-
-    Returns the names. Raises OutputError.
-
-    partial: the items are not all that there are; only what an input is gone of is noted then.
-    """
-    planned = {item.name for item in items}
-    found = []
-    for name in manifest.names():
-        record = None if name in planned else manifest.get(name)
-        if (
-            record is None
-            or record.state == "orphaned"
-            or record.source != source
-            or record.command != command
-            or (partial and all(os.path.lexists(Path(source, path)) for path, _ in record.inputs))
-        ):
-            continue
-        manifest.append(replace(record, state="orphaned"))
-        found.append(name)
-    return found
 
 
 class _Foreign(OutputError):
@@ -355,7 +200,7 @@ class _Run:
                     self.manifest.locks.leave_item(item.name)
                     self._tell(skipped)
                     return
-                if record.state in ("done", "orphaned") and not _missing(record, self.folder):
+                if record.state in ("done", "orphaned") and not is_missing(record, self.folder):
                     known = record.key
         staging = self.home / secrets.token_hex(4)
         self.flights[item.name] = _Flight(item, staging, record, time.time(), alone)
@@ -365,11 +210,11 @@ class _Run:
 
     def _skip(self, item: Item, record: Record) -> Result | None:
         """The result of an item for which nothing is to be done."""
-        if not _same_work(record, item):
+        if not same_work(record, item):
             # Times tell nothing of files that were young then; and who takes workers down is
             # not let near one because somebody has touched a file.
             young = any(known.sha256 and known.stat is None for _, known in record.inputs)
-            if not (young or record.state == "quarantined") or not _same_contents(record, item):
+            if not (young or record.state == "quarantined") or not same_contents(record, item):
                 return None
         if record.state == "quarantined":
             problem = Problem(
@@ -385,7 +230,7 @@ class _Run:
         places = tuple(self.folder / output.path for output in record.outputs)
         altered = False
         for output, place in zip(record.outputs, places, strict=True):
-            found = _found(place, output)
+            found = found_at(place, output)
             if found in (None, output.before) and found != output.sha256:
                 return None  # it is gone, or it never got to its place
             altered = altered or found != output.sha256
@@ -541,7 +386,7 @@ class _Run:
             None,
             item.settings,
             self.options.source,
-            tuple(zip(item.input_names, map(_stamped, item.inputs), strict=True)),
+            tuple(zip(item.input_names, map(stamped, item.inputs), strict=True)),
             before.outputs if before else (),  # still known to be ours
             problem.sentence,
             problem.code,
@@ -620,59 +465,3 @@ def _same_file(path: Path, other: os.stat_result) -> bool:
     except OSError:
         return False
     return (status.st_dev, status.st_ino) == (other.st_dev, other.st_ino)
-
-
-def _stamped(path: Path) -> Stamp:
-    """What can be said of an input that was not worked on; no hash where it cannot be read."""
-    try:
-        before = stat_of(path)
-        return stamp(sha256_of(path), before)
-    except (OSError, ValueError, InputError):
-        return Stamp("", 0, None)
-
-
-def _same_work(record: Record, item: Item) -> bool:
-    """Whether settings and inputs are as recorded, by the files' sizes and times alone."""
-    if record.settings != item.settings or len(record.inputs) != len(item.inputs):
-        return False
-    try:
-        return all(
-            known.stat is not None and stat_of(path) == known.stat
-            for path, (_, known) in zip(item.inputs, record.inputs, strict=True)
-        )
-    except (OSError, ValueError):
-        return False
-
-
-def _same_contents(record: Record, item: Item) -> bool:
-    """Whether settings and inputs are as recorded, by the files' contents."""
-    if record.settings != item.settings or len(record.inputs) != len(item.inputs):
-        return False
-    try:
-        return all(
-            sha256_of(path) == known.sha256
-            for path, (_, known) in zip(item.inputs, record.inputs, strict=True)
-        )
-    except InputError:
-        return False
-
-
-def _missing(record: Record, folder: Path) -> bool:
-    """Whether a file of the result is not in its place as it was made."""
-    return any(_found(folder / output.path, output) != output.sha256 for output in record.outputs)
-
-
-def _found(place: Path, output: Output) -> str | None:
-    """The hash of what lies in an output's place; None: nothing does; "": it cannot be read.
-
-    Where size and time are the recorded ones the content is taken to be.
-    """
-    try:
-        status = os.stat(place)
-        if (status.st_size, status.st_mtime_ns) == (output.size, output.mtime_ns):
-            return output.sha256
-        return sha256_of(place)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, InputError):
-        return ""

@@ -34,8 +34,8 @@ def search(
     query: (B, C, Hq, Wq); key: (B, C, Hk, Wk), on one device, any floating type; the work is done
     in float32. patch: odd; a patch is patch x patch places of all channels, one around every place.
     padding: what lies outside a map, "reflect" or "zeros". query_mask, key_mask: (B, H, W) bool,
-    True where a patch takes part. precision: "exact", or "fast" on CUDA, which takes the winner of
-    a product in bfloat16; elsewhere both are exact.
+    True where a patch takes part. precision: "exact", or "fast" on CUDA, which takes the best key
+    of the tile that a product in float16 finds best; elsewhere both are exact.
 
     A patch that holds a NaN or infinity matches nothing. A patch of zeros has the similarity 0 with
     everything. A query without any key, or masked out, has index -1 and similarity 0. No gradient
@@ -81,7 +81,7 @@ def _search_one(
     if len(queries) and len(keys):
         if query.device.type == "cpu":
             found, values = search_cpu(query, key, patch, padding, queries, keys)
-        elif query.device.type == "cuda" and _has_triton():
+        elif query.device.type == "cuda" and _has_triton(query.device):
             from dualsr_cli.matching._triton import search_cuda
 
             found, values, rescored = search_cuda(
@@ -107,8 +107,10 @@ def places_of(
     return mask.flatten().nonzero().squeeze(1)
 
 
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _has_triton(device: torch.device) -> bool:
+    """Whether the kernels can run: from Ampere on; before it they would miss the tensor cores."""
+    capable = torch.cuda.get_device_capability(device) >= (8, 0)
+    return capable and importlib.util.find_spec("triton") is not None
 
 
 def check(
