@@ -83,17 +83,15 @@ def _work_through(work: Work, inputs: Sequence[Path], folder: Path, batch: Batch
             for settled in rounds(reader):
                 source, items = reader.read(settled)
                 items = [item for item in items if shard is None or jobs.in_shard(item.name, shard)]
-                teller.start_round(source.leftovers, len(items))
                 options = _options(batch, source.root)
                 with batch.console.progress() as teller.progress:
+                    teller.start_round(source.leftovers, len(items))
                     tally = jobs.run(items, folder, engine, manifest, options, teller.tell, stop)
                 teller.add(tally)
                 if len(inputs) == 1 and not (stop.asked or tally.problem):
                     # A table may be one of several for a folder.
                     partial = bool(shard or batch.watch or not inputs[0].is_dir())
-                    gone = jobs.mark_orphans(
-                        items, manifest, options.source, work.command, partial
-                    )
+                    gone = jobs.mark_orphans(items, manifest, options.source, work.command, partial)
                     teller.tell_orphans(gone)
                 if tally.problem:
                     break

@@ -68,6 +68,8 @@ class Teller:
             self.console.emit_json({"event": "leftover", **vars(leftover)})
         self._leftovers = {leftover.path: leftover.sentence for leftover in leftovers}
         self._unreadable = sum(leftover.reason == "unreadable" for leftover in leftovers)
+        if total:
+            self.progress(self.work.command, 0, total)
 
     def add(self, tally: jobs.Tally) -> None:
         """A round has ended."""
