@@ -116,9 +116,9 @@ SURFACE = {
     "dualsr_cli.matching": {
         "Correspondence",
         "Overlap",
-        "block_search",
         "coarse_boxes",
         "detail_mask",
+        "gradient_features",
         "prune_keys",
         "reassemble",
         "search",

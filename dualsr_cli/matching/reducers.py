@@ -1,7 +1,8 @@
 """What the papers do to search less: prune keys, mask what is smooth, look in windows only.
 
 Masks go to `search` as query_mask and key_mask: that is SDDuSR's sparse matching (3.2, inference).
-Windows are boxes to cut keys with (DCSR), or a search of their own (MASA-SR).
+Windows are boxes to cut keys with (DCSR). Block search as MASA-SR has it was tried and left out:
+beside the tele's footprint it found one exact match in six, where `search_clustered` finds most.
 """
 
 from __future__ import annotations
@@ -9,13 +10,10 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from dualsr_cli.matching._patches import Patches, normalised
-from dualsr_cli.matching.correspondence import Correspondence
-from dualsr_cli.matching.reassembly import extend
-from dualsr_cli.matching.search import check, places_of
+from dualsr_cli.matching._patches import normalised
+from dualsr_cli.matching.search import check
 
 _HELD = 1 << 22  # elements of a block of similarities or patches: 16 MiB
-_DILATIONS = (1, 2, 3)  # of MASA-SR's patches at a block's centre
 
 
 def prune_keys(
@@ -177,156 +175,3 @@ def _nearest_window(tiles: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         least = torch.where(better, values, least)
         nearest = torch.where(better, block[where], nearest)
     return nearest
-
-
-def block_search(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    *,
-    block: int = 8,
-    margin: int = 8,
-    patch: int = 3,
-    padding: str = "reflect",
-    query_mask: torch.Tensor | None = None,
-    key_mask: torch.Tensor | None = None,
-) -> Correspondence:
-    """MASA-SR's coarse and fine matching (Lu et al., 2021, 3.2): blocks first, then windows.
-
-    Like `search`, but each block x block queries share one place in the key, where the 3 x 3
-    patches around the block's centre, dilated by 1, 2 and 3, are most similar in sum, and are
-    searched for exactly in the window of block + 2 * margin keys a side around it and no further.
-    A query whose window holds no key that takes part has none. It finds what is coherent: most of
-    the tele's own footprint, little of what repeats elsewhere. Raises ValueError.
-    """
-    check(query, key, patch, padding, query_mask, key_mask)
-    if block < 1 or margin < 0:
-        raise ValueError(f"blocks of {block} with a margin of {margin} hold nothing")
-    size = query.shape[2:]
-    index = torch.full((len(query), size.numel()), -1, dtype=torch.int64, device=query.device)
-    similarity = torch.zeros(index.shape, device=query.device)
-    with torch.no_grad():
-        for n in range(len(query)):
-            queries = places_of(query[n], patch, padding, query_mask, n)
-            keys = places_of(key[n], patch, padding, key_mask, n)
-            if not (len(queries) and len(keys)):
-                continue
-            allowed = torch.zeros(key.shape[2:].numel(), dtype=torch.bool, device=key.device)
-            allowed[keys] = True
-            found, values = _search_blocks(
-                query[n].float(), key[n].float(), block, margin, patch, padding, allowed
-            )
-            index[n, queries], similarity[n, queries] = found[queries], values[queries]
-    shape = (len(query), *size)
-    return Correspondence(index.view(shape), similarity.view(shape), (key.shape[2], key.shape[3]))
-
-
-def _search_blocks(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    block: int,
-    margin: int,
-    patch: int,
-    padding: str,
-    allowed: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Index and similarity (Hq * Wq,) of one image's queries; -1 and 0 where there is no key."""
-    height, width = query.shape[1:]
-    key_height, key_width = key.shape[1:]
-    device = query.device
-    tops, lefts = (torch.arange(0, side, block, device=device) for side in (height, width))
-    middle_rows = (tops + block // 2).clamp(max=height - 1)
-    middle_columns = (lefts + block // 2).clamp(max=width - 1)
-    centres = (middle_rows[:, None] * width + middle_columns).flatten()
-    coarse = _best_centres(query, key, padding, centres, allowed)
-    rows = torch.div(coarse, key_width, rounding_mode="floor")
-    # Where the window of each block starts in the key, kept inside it.
-    window = min(key_height, block + 2 * margin), min(key_width, block + 2 * margin)
-    starts = torch.stack(
-        [
-            rows - (middle_rows - tops).repeat_interleave(len(lefts)),
-            coarse - rows * key_width - (middle_columns - lefts).repeat(len(tops)),
-        ]
-    )
-    starts = (starts - margin).clamp(min=0)
-    limits = torch.tensor([[key_height - window[0]], [key_width - window[1]]], device=device)
-    starts = torch.minimum(starts, limits)
-    corners = torch.cartesian_prod(tops, lefts).view(-1, 2)
-
-    queries, keys = Patches(query, patch, padding), Patches(key, patch, padding)
-    step, high, wide = (torch.arange(side, device=device) for side in (block, *window))
-    depth = query.shape[0] * patch * patch
-    most = max(1, _HELD // max(block * block * depth, len(high) * len(wide) * max(depth, block**2)))
-    index = torch.full((height * width,), -1, dtype=torch.int64, device=device)
-    similarity = torch.zeros(height * width, device=device)
-    for some in torch.split(torch.arange(len(corners), device=device), most):
-        # Blocks at the border repeat its last queries, which then find the same.
-        down = (corners[some, 0, None] + step).clamp(max=height - 1)
-        right = (corners[some, 1, None] + step).clamp(max=width - 1)
-        places = (down[:, :, None] * width + right[:, None, :]).flatten(1)
-        down, right = starts[0, some, None] + high, starts[1, some, None] + wide
-        read = (down[:, :, None] * key_width + right[:, None, :]).flatten(1)
-        product = torch.bmm(
-            _unit(queries.block(places.flatten())).view(*places.shape, depth),
-            _unit(keys.block(read.flatten())).view(*read.shape, depth).transpose(1, 2),
-        )
-        product.masked_fill_(~allowed[read][:, None, :], -torch.inf)
-        values, where = product.max(dim=2)
-        values = values.clamp_(max=1)
-        found = read.gather(1, where)
-        none = values == -torch.inf
-        index[places] = found.masked_fill(none, -1)
-        similarity[places] = values.masked_fill(none, 0)
-    return index, similarity
-
-
-def _best_centres(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    padding: str,
-    centres: torch.Tensor,
-    allowed: torch.Tensor,
-) -> torch.Tensor:
-    """The key (n,) whose dilated patches are most similar, in sum, to those at each centre."""
-    width = query.shape[2]
-    rows = torch.div(centres, width, rounding_mode="floor")
-    columns = centres - rows * width
-    patches = _Dilated(query, padding)
-    queries = torch.cat(
-        [patches.rows(line, line + 1)[columns[rows == line]] for line in sorted(set(rows.tolist()))]
-    )
-    keys = _Dilated(key, padding)
-    height, width = key.shape[1:]
-    best = queries.new_full((len(centres),), -torch.inf)
-    nearest = torch.zeros_like(centres)
-    band = max(1, _HELD // (width * max(len(centres), queries.shape[1])))
-    for top in range(0, height, band):
-        bottom = min(height, top + band)
-        product = queries @ keys.rows(top, bottom).t()
-        product.masked_fill_(~allowed[top * width : bottom * width], -torch.inf)
-        values, where = product.max(dim=1)
-        better = values > best
-        best = torch.where(better, values, best)
-        nearest = torch.where(better, top * width + where, nearest)
-    return nearest
-
-
-class _Dilated:
-    """The dilated 3 x 3 patches of a map (C, H, W), each of length 1, side by side."""
-
-    def __init__(self, features: torch.Tensor, padding: str) -> None:
-        self._maps = [extend(features[None], reach, reach, padding) for reach in _DILATIONS]
-
-    def rows(self, top: int, bottom: int) -> torch.Tensor:
-        """Those of some rows: (n, dilations * C * 9)."""
-        bands = [
-            F.unfold(maps[:, :, top : bottom + 2 * reach], 3, dilation=reach)[0].t()
-            for maps, reach in zip(self._maps, _DILATIONS, strict=True)
-        ]
-        return torch.cat([_unit(band) for band in bands], dim=1)
-
-
-def _unit(patches: torch.Tensor) -> torch.Tensor:
-    """Patches (n, d) at length 1; 0 where they have none, or hold a NaN or infinity."""
-    norms = torch.linalg.vector_norm(patches, dim=1, keepdim=True)
-    usable = (norms > 0) & torch.isfinite(norms)
-    return torch.where(usable, patches / norms.masked_fill(~usable, 1), 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dualsr_cli.matching.reducers import block_search, coarse_boxes, detail_mask, prune_keys
+from dualsr_cli.matching.reducers import coarse_boxes, detail_mask, prune_keys
 from dualsr_cli.matching.search import search
 
 
@@ -177,59 +177,3 @@ class TestCoarseBoxes:
     def test_no_tile(self) -> None:
         with pytest.raises(ValueError, match="hold nothing"):
             coarse_boxes(noise(1, 1, 8, 8), noise(1, 1, 8, 8), (0, 4))
-
-
-class TestBlockSearch:
-    @pytest.mark.parametrize("padding", ["reflect", "zeros"])
-    def test_a_window_of_everything_is_the_exact_search(self, padding: str) -> None:
-        query, key = noise(2, 3, 11, 14), noise(2, 3, 9, 6, seed=1)
-        query_mask, key_mask = noise(2, 11, 14) > -1, noise(2, 9, 6, seed=2) > 0
-        options = {"padding": padding, "query_mask": query_mask, "key_mask": key_mask}
-        exact = search(query, key, **options)  # type: ignore[arg-type]
-        found = block_search(query, key, block=4, margin=20, **options)  # type: ignore[arg-type]
-        assert torch.equal(found.index, exact.index)
-        torch.testing.assert_close(found.similarity, exact.similarity)
-        assert found.key_size == (9, 6)
-
-    def test_recall_in_the_footprint_and_beside_it(self) -> None:
-        """Where the tele sees the scene itself all is found; beside it, what repeats, less."""
-        query = scene(96, 128) + 0.1 * noise(1, 8, 96, 128, seed=7)
-        key = (scene(96, 128) + 0.1 * noise(1, 8, 96, 128, seed=8))[:, :, 24:72, 32:96]
-        exact, found = search(query, key), block_search(query, key)
-        footprint = (slice(None), slice(24, 72), slice(32, 96))
-        beside = torch.ones_like(found.index, dtype=torch.bool)
-        beside[footprint] = False
-        hit = (found.index == exact.index).float()
-        assert bool((found.similarity <= exact.similarity + 1e-5).all())
-        assert hit[footprint].mean() > 0.97
-        assert 0.3 < hit[beside].mean() < 0.97
-
-    def test_similarity_is_that_of_the_key_found(self) -> None:
-        query, key = noise(1, 3, 19, 13), noise(1, 3, 17, 22, seed=1)
-        found = block_search(query, key, block=8, margin=1)
-        every = similarities(query, key)
-        values = every.gather(1, found.index.view(-1, 1))[:, 0]
-        torch.testing.assert_close(found.similarity.flatten().double(), values, atol=1e-5, rtol=0)
-
-    def test_blocks_of_memory_give_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        query, key = scene(33, 30), scene(25, 28, seed=4)
-        whole = block_search(query, key, block=5, margin=2)
-        monkeypatch.setattr("dualsr_cli.matching.reducers._HELD", 5000)
-        parts = block_search(query, key, block=5, margin=2)
-        assert torch.equal(parts.index, whole.index)
-
-    def test_nan_masks_and_windows_without_a_key(self) -> None:
-        query, key = noise(1, 2, 12, 12), noise(1, 2, 12, 12, seed=1)
-        query[0, 0, 5, 5] = torch.nan
-        key[0, 1, 0, 0] = torch.inf
-        found = block_search(query, key, block=4, margin=1)
-        assert bool((found.index[0, 4:7, 4:7] == -1).all())
-        assert int((found.index < 0).sum()) == 9
-        assert not bool(torch.isin(found.index, torch.tensor([0, 1, 12, 13])).any())
-        assert not found.similarity[found.index < 0].any()
-        nothing = block_search(query, key, key_mask=torch.zeros(1, 12, 12, dtype=torch.bool))
-        assert bool((nothing.index == -1).all())
-
-    def test_no_block(self) -> None:
-        with pytest.raises(ValueError, match="hold nothing"):
-            block_search(noise(1, 1, 8, 8), noise(1, 1, 8, 8), block=0)
