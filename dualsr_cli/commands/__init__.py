@@ -36,6 +36,9 @@ _SUBCOMMANDS = {
     "align": _Subcommand(
         "dualsr_cli.commands.align", "align", "Lay the tele photo over the wide photo; save both."
     ),
+    "match": _Subcommand(
+        "dualsr_cli.commands.match", "match", "Find where the wide photo's parts have their like."
+    ),
     "jobs": _Subcommand(
         "dualsr_cli.commands.jobs", "jobs", "Show what was done with each item of a folder."
     ),

@@ -1,6 +1,7 @@
 """AlignedPair -> Photo: the wide photo at the tele's resolution, tile by tile."""
 
 from dualsr_cli.reconstruction.detail_transfer import Agreement
+from dualsr_cli.reconstruction.match import MatchStatistics, MatchTask
 from dualsr_cli.reconstruction.preview import Crop, write_preview
 from dualsr_cli.reconstruction.reconstruct import (
     Progress,
@@ -20,6 +21,8 @@ from dualsr_cli.reconstruction.upscale import (
 __all__ = [
     "Agreement",
     "Crop",
+    "MatchStatistics",
+    "MatchTask",
     "Progress",
     "Reconstruction",
     "UpscaleOptions",
