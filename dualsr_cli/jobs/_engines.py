@@ -108,13 +108,16 @@ class LocalEngine:
     def wait(self, seconds: float) -> list[Outcome | Lost]:
         if self._process is None or self._connection is None:
             return []
-        wait([self._connection, self._process.sentinel], seconds)
+        ready = wait([self._connection, self._process.sentinel], seconds)
+        ended = self._process.sentinel in ready  # what it has sent is there by then
         events: list[Outcome | Lost] = []
         try:
             while self._connection.poll():
                 outcome = self._connection.recv()
                 self._held.pop(outcome.name, None)
                 events.append(outcome)
+            if ended:  # the pipe's other end may not be closed yet
+                raise EOFError
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
             events.append(self._bury())

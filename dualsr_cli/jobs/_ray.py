@@ -74,7 +74,8 @@ class RayEngine:
     def wait(self, seconds: float) -> list[Outcome | Lost]:
         if self._process is None or self._connection is None:
             return []
-        wait([self._connection, self._process.sentinel], seconds)
+        ready = wait([self._connection, self._process.sentinel], seconds)
+        ended = self._process.sentinel in ready  # what it has sent is there by then
         events: list[Outcome | Lost] = []
         try:
             while self._connection.poll():
@@ -86,6 +87,8 @@ class RayEngine:
                     self._deadline = None
                 else:
                     events.append(message)
+            if ended and not events:  # the pipe's other end may not be closed yet
+                raise EOFError
         except (EOFError, OSError) as error:
             raise DualsrError(
                 "the Ray cluster is gone: start it again and run the same command to carry on"

@@ -19,6 +19,7 @@ for some queries at a time, from the features once more, so that no matrix is ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +87,9 @@ def straight_through(
         normalise=normalise,
         weight=mask,
     )
-    warped, confidence = _SoftmaxGradient.apply(  # type: ignore[no-untyped-call]
+    # Releases of PyTorch type `apply` differently.
+    apply: Callable[..., tuple[torch.Tensor, torch.Tensor]] = _SoftmaxGradient.apply
+    warped, confidence = apply(
         warped, confidence, queries, keys, usable, value, mask, found, overlap
     )
     if mask is not None:

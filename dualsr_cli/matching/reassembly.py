@@ -18,7 +18,7 @@ query's, so that all it takes over lies 2 pixels too far up and left; its weight
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -166,10 +166,8 @@ def reassemble(
         raise ValueError(f"value {tuple(value.shape)} is not {scale} x the keys' {keys}")
     if weight is not None and weight.shape != index.shape:
         raise ValueError(f"weight is {tuple(weight.shape)}, not {tuple(index.shape)}")
-    divided: torch.Tensor = _OverlapAdd.apply(  # type: ignore[no-untyped-call]
-        value, weight, index, keys, overlap, divisor(index, keys, overlap)
-    )
-    return divided
+    apply: Callable[..., torch.Tensor] = _OverlapAdd.apply
+    return apply(value, weight, index, keys, overlap, divisor(index, keys, overlap))
 
 
 def divisor(
