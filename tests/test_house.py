@@ -125,6 +125,17 @@ SURFACE = {
         "search_clustered",
         "straight_through",
     },
+    "dualsr_cli.networks": {
+        "VGG",
+        "Model",
+        "find_model",
+        "list_models",
+        "load_into",
+        "pretrained_vgg",
+        "published_weights",
+        "read_weights",
+        "vgg_layers",
+    },
     "dualsr_cli.plain": {"json_types"},
     "dualsr_cli.jobs": {
         "Engine",

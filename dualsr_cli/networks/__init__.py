@@ -1,0 +1,17 @@
+"""Networks and their weights: tensors in, tensors out."""
+
+from dualsr_cli.networks.checkpoints import load_into, read_weights
+from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
+from dualsr_cli.networks.zoo import Model, find_model, list_models, published_weights
+
+__all__ = [
+    "VGG",
+    "Model",
+    "find_model",
+    "list_models",
+    "load_into",
+    "pretrained_vgg",
+    "published_weights",
+    "read_weights",
+    "vgg_layers",
+]

@@ -1,0 +1,209 @@
+"""The zoo: where models lie, and what each says of itself.
+
+A model is a folder: `config.yaml` (the fields of `Model`), `weights.safetensors` and `README.md`
+(its card). Those that are shipped come first, then a person's own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from dualsr_cli.errors import InputError, UsageError
+from dualsr_cli.files import input_file
+
+Setting = str | int | float | bool | tuple[str | int | float | bool, ...]
+
+_MOST_BYTES = 64 << 10  # of a config.yaml
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_PACKAGE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as its config.yaml describes it.
+
+    name: its folder's; shipped: whether it came with dualsr. kind: what it is for, one of `KINDS`;
+    architecture: what builds the network; settings: that network's hyper-parameters. licence: an
+    SPDX name; source: where the weights come from. sha256: of the weights, in hexadecimal.
+    """
+
+    name: str
+    folder: Path
+    shipped: bool
+    kind: str
+    architecture: str
+    settings: Mapping[str, Setting]
+    licence: str
+    source: str
+    sha256: str
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+
+KINDS = ("backbone",)
+"""What a model may be for. backbone: layers of an ImageNet classifier, as features or a metric."""
+
+
+def shipped_folder() -> Path:
+    """The models that come with dualsr: in the package, or beside it in a source checkout."""
+    packaged = _PACKAGE / "models"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "models"
+
+
+def own_folder() -> Path:
+    """The models that a person has added: `DUALSR_HOME`'s, else where programs keep their data."""
+    if home := os.environ.get("DUALSR_HOME"):
+        return Path(home).expanduser() / "models"
+    if sys.platform == "win32":
+        data = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
+    elif sys.platform == "darwin":
+        data = "~/Library/Application Support"
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "dualsr" / "models"
+
+
+def list_models() -> list[Model]:
+    """All models, by name; of two with one name the shipped one. Raises InputError."""
+    found: dict[str, Model] = {}
+    for folder in (shipped_folder(), own_folder()):
+        for config in sorted(folder.glob("*/config.yaml")):
+            if config.parent.name not in found:
+                found[config.parent.name] = _read_model(config.parent)
+    return [found[name] for name in sorted(found)]
+
+
+def find_model(name: str) -> Model:
+    """The model of that name. Raises UsageError where there is none, InputError."""
+    if _NAME.fullmatch(name):
+        for folder in (shipped_folder(), own_folder()):
+            if (folder / name / "config.yaml").is_file():
+                return _read_model(folder / name)
+    known = ", ".join(sorted({model.name for model in list_models()}))
+    raise UsageError(f"there is no model {name[:100]!r}: choose among {known or 'none at all'}")
+
+
+def _read_model(folder: Path) -> Model:
+    path = folder / "config.yaml"
+    if not _NAME.fullmatch(folder.name):
+        raise InputError(folder, "is no model's name: use lower-case letters, digits and dashes")
+    given = _mapping(path)
+    if unknown := [repr(key)[:100] for key in given if key not in _FIELDS]:
+        raise InputError(path, f"has unknown keys ({', '.join(unknown[:3])}): remove them")
+    if missing := [key for key in _FIELDS if key not in given]:
+        raise InputError(path, f"lacks {', '.join(missing)}: add them")
+    for key, (fits, kind) in _FIELDS.items():
+        if not fits(given[key]):
+            raise InputError(path, f"has a {key} that is not {kind}: correct it")
+    settings = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in given.pop("settings").items()
+    }
+    shipped = folder.parent == shipped_folder()
+    return Model(name=folder.name, folder=folder, shipped=shipped, settings=settings, **given)
+
+
+def _mapping(path: Path) -> dict[Any, Any]:
+    """What a YAML file maps; nothing but plain values is built. Raises InputError."""
+    with input_file(path) as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise InputError(path, "is larger than 64 KiB, too large for a model's description")
+    import yaml
+
+    try:
+        given = yaml.safe_load(data)
+    except Exception as error:  # ill-formed values escape PyYAML as exceptions of many types
+        problem = getattr(error, "problem", None) or type(error).__name__
+        raise InputError(path, f"is no YAML ({problem}): correct it") from error
+    if not isinstance(given, dict):
+        raise InputError(path, "is no YAML mapping: write one key and its value a line")
+    return given
+
+
+def _is_line(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and bool(value.strip())
+
+
+def _is_settings(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _is_line(key) and all(map(_is_scalar, item if isinstance(item, list) else [item]))
+        for key, item in value.items()
+    )
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, bool | int | float) or _is_line(value)
+
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "kind": (lambda value: value in KINDS, f"one of {', '.join(KINDS)}"),
+    "architecture": (_is_line, "a name"),
+    "settings": (_is_settings, "a mapping to words, numbers or lists of them"),
+    "licence": (_is_line, "an SPDX name"),
+    "source": (_is_line, "a line of text"),
+    "sha256": (
+        lambda value: isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value)),
+        "a SHA-256 of 64 hexadecimal digits",
+    ),
+}
+"""The keys of a config.yaml, all of them needed: what fits them, and that in words."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights that torchvision downloads."""
+
+    url: str
+    sha256: str
+    size: int  # MB
+
+
+PUBLISHED = {
+    "vgg16": Published(
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        553,
+    ),
+    "vgg19": Published(
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        575,
+    ),
+}
+"""torchvision's ImageNet weights (IMAGENET1K_V1), which are too large to be shipped."""
+
+
+def published_weights(name: str, download: bool = False) -> Path:
+    """The file of `PUBLISHED` in torchvision's cache, where torchvision's own users have it too.
+
+    It is downloaded, and checked by its SHA-256, only with `download`. Raises InputError where it
+    is not there or cannot be had.
+    """
+    import torch.hub
+
+    file = PUBLISHED[name]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file.url.rpartition("/")[2]
+    if path.is_file():
+        return path
+    if not download:
+        raise InputError(
+            path, f"does not exist: allow its download, or put {file.url} ({file.size} MB) there"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Goes into a temporary file beside it, which is renamed once it is whole and right.
+        torch.hub.download_url_to_file(file.url, str(path), file.sha256, progress=False)
+    except (OSError, RuntimeError, HTTPException) as error:
+        why = " ".join(str(error).split())[:200]
+        raise InputError(path, f"cannot be had from {file.url} ({why}): try again later") from error
+    return path
