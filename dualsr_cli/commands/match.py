@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,11 @@ class Search(str, Enum):
     auto = "auto"
     exact = "exact"
     clustered = "clustered"
+
+
+class Features(str, Enum):
+    gradients = "gradients"
+    vgg16 = "vgg16"
 
 
 @takes_batch
@@ -38,6 +44,12 @@ def match(
         Search,
         typer.Option(help="All keys, or clusters of them, which is far quicker for large photos."),
     ] = Search.auto,
+    features: Annotated[
+        Features,
+        typer.Option(
+            help="What parts are compared by: gradients, or the layer of VGG16 that papers use."
+        ),
+    ] = Features.gradients,
 ) -> int:
     """Find for each part of the wide photo the most similar part of the tele photo.
 
@@ -49,19 +61,23 @@ def match(
     \b
     Examples:
       dualsr match wide.jpg tele.jpg -o matched
+      dualsr match wide.jpg tele.jpg -o matched --features vgg16
       dualsr match ~/Pictures/2024 -o matched --json
     """
     from dualsr_cli.files import check_writable
+    from dualsr_cli.networks import find_model
     from dualsr_cli.reconstruction import MatchTask
 
     def task(progress: Progress | None) -> Task:
-        return MatchTask(search.value, progress) if progress else MatchTask(search.value)
+        chosen = MatchTask(search.value, features.value)
+        return replace(chosen, progress=progress) if progress else chosen
 
+    weights = find_model("vgg16").sha256 if features is Features.vgg16 else None
     work = Work(
         command="match",
         event="matched",
         task=task,
-        settings={"search": search.value},
+        settings={"search": search.value, "features": features.value, "weights": weights},
         suffix=lambda wide: "",
         tell=_tell,
         check=lambda folder: check_writable(folder / "x" if folder.is_dir() else folder),
@@ -80,5 +96,5 @@ def _tell(console: Console, facts: Mapping[str, Any], start: str) -> None:
         f"{start}similarity {footprint} in the footprint, {corner} outside; "
         f"{facts['reliable']:.0%} of the matches are reliable"
     )
-    for name in ("agreement", "search", "seconds", "peak_memory"):
+    for name in ("agreement", "features", "search", "seconds", "peak_memory"):
         console.detail(f"{start}{name}: {facts[name]}")

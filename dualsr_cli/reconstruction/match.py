@@ -22,6 +22,7 @@ from dualsr_cli.files import atomic_writer
 from dualsr_cli.matching import Correspondence, gradient_features, search, search_clustered
 from dualsr_cli.photos import Metadata, Photo, read_header, read_two, write_photo
 from dualsr_cli.plain import json_types
+from dualsr_cli.reconstruction._vgg_features import TILE_BYTES, load_vgg, vgg_features
 from dualsr_cli.reconstruction.reconstruct import Progress
 
 _MOST_PIXELS = 12_600_000  # of the wide photo as it is matched; larger ones are reduced to it
@@ -33,6 +34,14 @@ _BESIDE = 200  # bytes a matched wide pixel: features of both, the search's bloc
 _PICTURE_SIDE = 1600
 
 Bytes = npt.NDArray[np.uint8]
+Describe = Callable[[torch.Tensor], torch.Tensor]
+"""(1, 3, H, W) RGB, 0..1 -> (1, 16, ceil(H / 2), ceil(W / 2)) features."""
+
+_FEATURES: dict[str, Callable[[torch.Tensor], Describe]] = {
+    "gradients": lambda key: gradient_features,
+    "vgg16": vgg_features,
+}
+"""What photos may be matched by: the image that keys come from -> how both are described."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +50,16 @@ class MatchStatistics:
 
     similarity_footprint, similarity_corner: mean cosine where the tele photo looks, and elsewhere;
     reliable: share of all matches with a similarity of at least 0.9; agreement: share of those in
-    the footprint that lie within 2 places of where the alignment has them. search: "exact" or
-    "clustered". width, height: of the maps; step: wide pixels from one place to the next.
+    the footprint that lie within 2 places of where the alignment has them. features: "gradients" or
+    "vgg16"; search: "exact" or "clustered". width, height: of the maps; step: wide pixels from one
+    place to the next.
     """
 
     similarity_footprint: float | None
     similarity_corner: float | None
     reliable: float
     agreement: float | None
+    features: str
     search: str
     width: int
     height: int
@@ -86,13 +97,17 @@ class MatchTask:
     """Matching as steps that run side by side for different pairs; see the room `jobs`.
 
     search: "auto" (exact for small photos, clustered for large ones), "exact" or "clustered".
+    features: "gradients", which need no weights, or "vgg16".
     """
 
     search: str = "auto"
+    features: str = "gradients"
     progress: Progress = _silent
 
     def prepare(self) -> None:
-        """The features need no weights."""
+        """Load what the features need. Raises InputError for weights that are not right."""
+        if self.features == "vgg16":
+            load_vgg()
 
     def memory(self, item: _Inputs) -> int:
         """About the bytes at the peak of one pair; 0 where a header cannot be read."""
@@ -102,6 +117,7 @@ class MatchTask:
             return 0
         pixels = min(_MOST_PIXELS, max(h.width * h.height for h in (wide, tele)))
         held = wide.decoded_size + tele.decoded_size + _BESIDE * pixels
+        held += TILE_BYTES if self.features == "vgg16" else 0
         return held + working_memory(wide, tele)
 
     def read(self, item: _Inputs) -> tuple[Photo, Photo]:
@@ -111,7 +127,7 @@ class MatchTask:
 
     def compute(self, item: _Inputs, data: tuple[Photo, Photo]) -> Matches:
         """Align and match. Raises AlignmentError where the photos do not fit."""
-        return _matches(*data, self.search, self.progress)
+        return _matches(*data, self)
 
     def write(self, item: _Inputs, result: Matches, target: Path) -> dict[str, Any]:
         """Write the folder `target`; return what is known of the pair. Raises OutputError."""
@@ -131,7 +147,8 @@ class MatchTask:
         return facts
 
 
-def _matches(wide: Photo, tele: Photo, how: str, progress: Progress) -> Matches:
+def _matches(wide: Photo, tele: Photo, task: MatchTask) -> Matches:
+    how, progress = task.search, task.progress
     seconds: dict[str, float] = {}
     notes = (*wide.notes, *tele.notes)
     progress("align", 0, 1)
@@ -141,7 +158,10 @@ def _matches(wide: Photo, tele: Photo, how: str, progress: Progress) -> Matches:
         notes += (f"{pair.tele.path.name} shows less of the scene: taken as the tele photo",)
     step = 2 * max(1.0, math.sqrt(pair.wide.width * pair.wide.height / _MOST_PIXELS))
     progress("match", 0, 1)
-    query, key, usable, corner = _timed(seconds, "features", lambda: _features(pair, step / 2))
+    learn = _FEATURES[task.features]
+    query, key, usable, corner = _timed(
+        seconds, "features", lambda: _features(pair, step / 2, learn)
+    )
     if how == "auto":
         products = float(query[0, 0].numel()) * float(usable.sum())
         how = "exact" if products <= _EXACT_PRODUCTS else "clustered"
@@ -150,7 +170,9 @@ def _matches(wide: Photo, tele: Photo, how: str, progress: Progress) -> Matches:
     progress("match", 1, 1)
     rows, columns = (places[0].numpy() for places in found.places())
     similarity = found.similarity[0].numpy()
-    statistics = _statistics(rows, columns, similarity, usable[0].numpy(), corner, how, step)
+    statistics = _statistics(
+        rows, columns, similarity, usable[0].numpy(), corner, task.features, how, step
+    )
     none = rows < 0
     return Matches(
         pair,
@@ -164,7 +186,7 @@ def _matches(wide: Photo, tele: Photo, how: str, progress: Progress) -> Matches:
 
 
 def _features(
-    pair: AlignedPair, factor: float
+    pair: AlignedPair, factor: float, learn: Callable[[torch.Tensor], Describe]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
     """Query and key features, which keys see the tele photo only, and the first key's place.
 
@@ -172,8 +194,6 @@ def _features(
     """
     wide = pair.wide
     width, height = (max(2, round(side / factor)) for side in (wide.width, wide.height))
-    small = cv2.resize(wide.pixels, (width, height), interpolation=cv2.INTER_AREA)
-    query = gradient_features(_tensor(small.astype(np.float32) / wide.max_value))
     top, left, bottom, right = pair.box
     # The footprint from even pixels on, so that places of both maps lie on each other.
     first_row, first_column = (2 * math.ceil(start / factor / 2) for start in (top, left))
@@ -192,7 +212,11 @@ def _features(
         )
     )
     colours, valid = pair.tele_at(rows, columns)
-    key = gradient_features(_tensor(colours.astype(np.float32)))
+    tele = _tensor(colours.astype(np.float32))
+    describe = learn(tele)
+    key = describe(tele)
+    small = cv2.resize(wide.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    query = describe(_tensor(small.astype(np.float32) / wide.max_value))
     reach = 2 * _REACH + 1
     sees_out = torch.nn.functional.max_pool2d(
         torch.from_numpy((valid < 0.999).astype(np.float32))[None, None], reach, 1, _REACH
@@ -213,6 +237,7 @@ def _statistics(
     similarity: npt.NDArray[np.float32],
     usable: npt.NDArray[np.bool_],
     corner: tuple[int, int],
+    features: str,
     how: str,
     step: float,
 ) -> MatchStatistics:
@@ -228,6 +253,7 @@ def _statistics(
         _mean(similarity[~footprint]),
         float((similarity >= _RELIABLE).mean()),
         _mean(near),
+        features,
         how,
         width,
         height,

@@ -58,10 +58,50 @@ def test_the_maps_say_where_each_place_has_its_like(
     )
     assert record["similarity_footprint"] > record["similarity_corner"]
     assert record["agreement"] > 0.85
-    assert (told["search"], told["step"]) == ("exact", 2.0)
+    assert (told["features"], told["search"], told["step"]) == ("gradients", "exact", 2.0)
     confidence = read_photo(out / "similarity.png").pixels[..., 0]
     assert np.abs(confidence / 255 - maps["similarity"].clip(0, 1)).max() < 0.003
     assert read_photo(out / "overview.png").pixels.shape == (225, 300, 3)
+
+
+@pytest.fixture(scope="module")
+def small(cut: Pair) -> Pair:
+    """The same at half the size."""
+    halves = []
+    for path in cut:
+        halves.append(path.with_name(f"small-{path.name}"))
+        with Image.open(path) as image:
+            image.reduce(2).save(halves[-1])
+    return halves[0], halves[1]
+
+
+def test_vgg16s_features_find_the_same_places(
+    dualsr: Run, small: Pair, tmp_path: Path, valid_event: Callable[[str], dict[str, object]]
+) -> None:
+    out = tmp_path / "matched"
+    words = ("--json", "--search", "exact", "--features", "vgg16")
+    code, stdout, _ = dualsr("match", *small, "-o", out, *words)
+    assert code == 0
+    told = valid_event(stdout)
+    record = json.loads((out / "matching.json").read_text())
+    assert record["features"] == told["features"] == "vgg16"
+    assert record["agreement"] > 0.85
+    assert record["similarity_footprint"] > record["similarity_corner"]
+    assert np.load(out / "matches.npz")["rows"].shape == (113, 150)
+
+
+def test_other_features_make_another_result(dualsr: Run, small: Pair, tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    table.write_text(f"wide,tele\n{small[0]},{small[1]}\n")
+
+    def done(*words: str) -> list[str]:
+        _, stdout, _ = dualsr("match", table, "-o", tmp_path / "out", "--json", *words)
+        return [json.loads(line).get("state") for line in stdout.splitlines()][:1]
+
+    assert done() == ["done"]
+    assert done("--features", "gradients") == ["unchanged"]
+    assert done("--features", "vgg16") == ["done"]
+    assert done("--features", "vgg16") == ["unchanged"]
 
 
 def test_the_same_files_again_and_in_a_folder(dualsr: Run, cut: Pair, tmp_path: Path) -> None:
