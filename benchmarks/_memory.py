@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import re
 import threading
 from pathlib import Path
@@ -17,6 +19,24 @@ def resident(process: int | str = "self") -> int:
 def peak(process: int | str = "self") -> int:
     """The most bytes that a process has had in memory; 0 where that cannot be known."""
     return _field(process, "VmHWM")
+
+
+def forget_peak() -> None:
+    """Have `peak` of this process start anew."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def give_back() -> None:
+    """Return to the system what the C library holds of freed memory, which else counts as ours."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def available() -> int:
+    """Bytes of memory that could be had now."""
+    text = Path("/proc/meminfo").read_text(encoding="ascii")
+    match = re.search(r"^MemAvailable:\s*(\d+) kB", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
 def children(process: int) -> list[int]:

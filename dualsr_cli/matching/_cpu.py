@@ -7,14 +7,13 @@ have just found a better one, which after n keys happens with the chance 1/n.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import torch
 
+from dualsr_cli.matching._parallel import workers
 from dualsr_cli.matching._patches import normalised
 
-_QUERIES, _KEYS = 512, 1024  # of one product: 2 MiB of results, which stay in the cache
-_HELD_BYTES = 8 << 20  # of unfolded keys, for which all queries are gone through
+_QUERIES, _KEYS = 1024, 512  # of one product: 2 MiB of results, which stay in the cache
+_HELD_BYTES = 16 << 20  # of unfolded keys, for which all queries are gone through
 
 
 def search_cpu(
@@ -48,12 +47,11 @@ def search_cpu(
                 best[block][better] = values
                 index[block][better] = chosen[start + where]
 
-    with ThreadPoolExecutor(
-        torch.get_num_threads(), initializer=lambda: torch.set_num_threads(1)
-    ) as pool:
+    with workers(query.device) as each:
         for start in range(0, len(key_places), held):
             chosen = key_places[start : start + held]
+            unfolded = key.new_empty(0)  # frees the last, before these are made
             unfolded = normalised(key, patch, padding, chosen)
-            for _ in pool.map(look, blocks):
+            for _ in each(look, blocks):
                 pass
     return index, best

@@ -16,33 +16,30 @@ class Patches:
     def __init__(
         self, features: torch.Tensor, patch: int, padding: str, band: tuple[int, int] | None = None
     ) -> None:
-        channels, self._height, self._width = features.shape
-        self._radius = radius = patch // 2
-        first, last = band or (0, self._height)
-        self._top = max(0, first - radius)
-        bottom = min(self._height, last + radius)
-        lines = features[:, self._top : bottom].to(torch.float32)
-        pixels = lines.permute(1, 2, 0).reshape(-1, channels)
-        self._zero = len(pixels) if padding == "zeros" else None
-        if self._zero is not None:
-            pixels = torch.cat([pixels, pixels.new_zeros(1, channels)])
-        self._pixels = pixels.contiguous()
-        self._padding = padding
-        self._around = torch.arange(patch, device=features.device) - radius
+        channels, height, self._width = features.shape
+        self._first, last = band or (0, height)
+        radius = patch // 2
+        rows = torch.arange(self._first - radius, last + radius, device=features.device)
+        columns = torch.arange(-radius, self._width + radius, device=features.device)
+        mirrored = padding == "reflect"
+        lines = features[:, _inside(rows, height, mirrored and height > radius)]
+        lines = lines[:, :, _inside(columns, self._width, mirrored and self._width > radius)]
+        pixels = lines.to(torch.float32).permute(1, 2, 0).contiguous()
+        if padding == "zeros":
+            pixels[(rows < 0) | (rows >= height)] = 0
+            pixels[:, (columns < 0) | (columns >= self._width)] = 0
+        # Channels come last, so that a row of a patch is one piece of memory: the pieces overlap.
+        self._stride = len(columns)
+        pieces = len(rows) * self._stride - (patch - 1)
+        self._pieces = pixels.as_strided((pieces, patch * channels), (channels, 1))
+        self._down = torch.arange(patch, device=features.device) * self._stride
 
     def block(self, places: torch.Tensor) -> torch.Tensor:
-        rows = torch.div(places, self._width, rounding_mode="floor")[:, None] + self._around
-        columns = (places % self._width)[:, None] + self._around
-        outside_rows = (rows < 0) | (rows >= self._height)
-        outside_columns = (columns < 0) | (columns >= self._width)
-        mirrored = self._padding == "reflect"
-        rows = _inside(rows, self._height, mirrored and self._height > self._radius) - self._top
-        columns = _inside(columns, self._width, mirrored and self._width > self._radius)
-        index = rows[:, :, None] * self._width + columns[:, None, :]
-        if self._zero is not None:
-            outside = outside_rows[:, :, None] | outside_columns[:, None, :]
-            index = index.masked_fill(outside, self._zero)
-        return self._pixels.index_select(0, index.flatten()).view(len(places), -1)
+        rows = torch.div(places, self._width, rounding_mode="floor")
+        # The padded map's place of a patch's upper left corner.
+        corners = places + rows * (self._stride - self._width) - self._first * self._stride
+        index = corners[:, None] + self._down
+        return self._pieces.index_select(0, index.flatten()).view(len(places), -1)
 
 
 def _inside(index: torch.Tensor, size: int, mirrored: bool) -> torch.Tensor:

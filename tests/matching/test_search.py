@@ -120,7 +120,7 @@ def test_nothing_to_search(look) -> None:  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("look", [search, search_clustered])
 def test_a_patch_that_is_no_number_matches_nothing(look) -> None:  # type: ignore[no-untyped-def]
     query, key = noise(1, 4, 12, 14), noise(1, 4, 10, 15, seed=1)
-    clean = look(query, key, key_mask=hole((10, 15), 6, 6))
+    clean = look(query, key, query_mask=hole((12, 14), 3, 4), key_mask=hole((10, 15), 6, 6))
     query[0, 1, 3, 4] = torch.nan
     key[0, 2, 6, 6] = torch.inf
     found = look(query, key)
