@@ -46,9 +46,10 @@ def search_clustered(
     """Like `search`, but a query may miss its best key for one that is nearly as good.
 
     clusters: that keys are sorted into, by default 1.5 times the root of their number; probes: how
-    many of them a query looks into, by default 8, or 2 where there are more than a million
-    queries; components: principal ones that the first look knows a patch by, by default as many as hold most of the keys' energy (gradient features: 24 of 144). The
-    similarity is that of the key found. The same input gives the same result. Raises ValueError.
+    many of them a query looks into, by default 8, or 2 where there are more than a million queries;
+    components: principal ones that the first look knows a patch by, by default as many as hold most
+    of the keys' energy (gradient features: 24 of 144). The similarity is that of the key found. The
+    same input gives the same result. Raises ValueError.
     """
     check(query, key, patch, padding, query_mask, key_mask)
     if any(number is not None and number < 1 for number in (clusters, probes, components)):
