@@ -13,7 +13,7 @@ from dualsr_cli.matching._parallel import workers
 from dualsr_cli.matching._patches import normalised
 
 _QUERIES, _KEYS = 1024, 512  # of one product: 2 MiB of results, which stay in the cache
-_HELD_BYTES = 16 << 20  # of unfolded keys, for which all queries are gone through
+_HELD_BYTES = 12 << 20  # of unfolded keys, for which all queries are gone through
 
 
 def search_cpu(

@@ -44,24 +44,23 @@ def search(
     check(query, key, patch, padding, query_mask, key_mask)
     if precision not in PRECISIONS:
         raise ValueError(f"{precision!r} is unknown: take one of {', '.join(PRECISIONS)}")
+    index = torch.full((len(query), *query.shape[2:]), -1, dtype=torch.int64, device=query.device)
+    similarity = torch.zeros(index.shape, device=query.device)
+    rescored = 0
     # Threads know nothing of a caller's no_grad or autocast: the features themselves are freed.
     query, key = query.detach().float(), key.detach().float()
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
-        found = [
-            _search_one(
-                query[n],
-                key[n],
-                patch,
-                padding,
-                places_of(query[n], patch, padding, query_mask, n),
-                places_of(key[n], patch, padding, key_mask, n),
-                precision,
-            )
-            for n in range(len(query))
-        ]
-    index, similarity, rescored = zip(*found, strict=True)
-    size = (key.shape[2], key.shape[3])
-    return Correspondence(torch.stack(index), torch.stack(similarity), size, sum(rescored))
+        for n in range(len(query)):
+            queries = places_of(query[n], patch, padding, query_mask, n)
+            keys = places_of(key[n], patch, padding, key_mask, n)
+            if len(queries) and len(keys):
+                found, values, again = _search_one(
+                    query[n], key[n], patch, padding, queries, keys, precision
+                )
+                index[n].view(-1)[queries] = found
+                similarity[n].view(-1)[queries] = values
+                rescored += again
+    return Correspondence(index, similarity, (key.shape[2], key.shape[3]), rescored)
 
 
 def _search_one(
@@ -73,25 +72,14 @@ def _search_one(
     keys: torch.Tensor,
     precision: str,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """One image: index (Hq, Wq) int64, similarity (Hq, Wq) float32, how many were rescored."""
-    height, width = query.shape[1:]
-    index = torch.full((height * width,), -1, dtype=torch.int64, device=query.device)
-    similarity = torch.zeros(height * width, device=query.device)
-    rescored = 0
-    if len(queries) and len(keys):
-        if query.device.type == "cpu":
-            found, values = search_cpu(query, key, patch, padding, queries, keys)
-        elif query.device.type == "cuda" and _has_triton(query.device):
-            from dualsr_cli.matching._triton import search_cuda
+    """One image: each query's key (n,) int64, its similarity (n,), how many were rescored."""
+    if query.device.type == "cpu":
+        return *search_cpu(query, key, patch, padding, queries, keys), 0
+    if query.device.type == "cuda" and _has_triton(query.device):
+        from dualsr_cli.matching._triton import search_cuda
 
-            found, values, rescored = search_cuda(
-                query, key, patch, padding, queries, keys, precision
-            )
-        else:
-            found, values = search_dense(query, key, patch, padding, queries, keys)
-        index[queries] = found
-        similarity[queries] = values
-    return index.view(height, width), similarity.view(height, width), rescored
+        return search_cuda(query, key, patch, padding, queries, keys, precision)
+    return *search_dense(query, key, patch, padding, queries, keys), 0
 
 
 def places_of(
