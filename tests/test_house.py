@@ -126,8 +126,10 @@ SURFACE = {
         "straight_through",
     },
     "dualsr_cli.networks": {
-        "VGG",
+        "Inputs",
         "Model",
+        "Outputs",
+        "VGG",
         "find_model",
         "list_models",
         "load_into",

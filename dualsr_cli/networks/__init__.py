@@ -1,12 +1,15 @@
 """Networks and their weights: tensors in, tensors out."""
 
 from dualsr_cli.networks.checkpoints import load_into, read_weights
+from dualsr_cli.networks.contract import Inputs, Outputs
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
 from dualsr_cli.networks.zoo import Model, find_model, list_models, published_weights
 
 __all__ = [
     "VGG",
+    "Inputs",
     "Model",
+    "Outputs",
     "find_model",
     "list_models",
     "load_into",
