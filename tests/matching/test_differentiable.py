@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from sizes import Sizes
 
 from dualsr_cli.matching.differentiable import straight_through
 
@@ -224,22 +224,6 @@ def test_float32_and_half_values() -> None:
     warped.float().sum().backward()
     assert half.grad is not None
     assert half.grad.dtype == torch.bfloat16
-
-
-class Sizes(TorchDispatchMode):
-    """The largest tensor that any operation gives back, in elements of storage."""
-
-    largest = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), options: Any = None
-    ) -> Any:
-        result = function(*arguments, **(options or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                stored = tensor.untyped_storage().nbytes() // tensor.element_size()
-                self.largest = max(self.largest, stored)
-        return result
 
 
 def test_the_matrix_is_never_held(monkeypatch: pytest.MonkeyPatch) -> None:

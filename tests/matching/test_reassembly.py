@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
+from sizes import Sizes
 
 from dualsr_cli.matching.correspondence import Correspondence
 from dualsr_cli.matching.reassembly import reassemble
@@ -197,22 +197,6 @@ def test_gradients(name: str) -> None:
         (value, weight),
         fast_mode=True,
     )
-
-
-class Sizes(TorchDispatchMode):
-    """The largest tensor that any operation gives back, in elements of storage."""
-
-    largest = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), options: Any = None
-    ) -> Any:
-        result = function(*arguments, **(options or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                stored = tensor.untyped_storage().nbytes() // tensor.element_size()
-                self.largest = max(self.largest, stored)
-        return result
 
 
 def test_blocks_give_the_same_and_no_unfolded_map_is_held(monkeypatch: pytest.MonkeyPatch) -> None:

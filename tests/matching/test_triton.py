@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_the_first_pass_is_compiled_as_planned(
 ) -> None:
     """Tensor cores, keys on their way past the registers, room for two programs a processor."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where it leaves its assembly
     from dualsr_cli.matching import _triton
 
     kernel = _triton._search_half
@@ -103,6 +105,7 @@ def test_the_first_pass_is_compiled_as_planned(
 
 def test_the_second_pass_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # where it leaves its assembly
     from dualsr_cli.matching import _triton
 
     kernel = _triton._look_again
