@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sizes import Sizes
 
 from dualsr_cli.matching.differentiable import straight_through
 
@@ -226,14 +225,14 @@ def test_float32_and_half_values() -> None:
     assert half.grad.dtype == torch.bfloat16
 
 
-def test_the_matrix_is_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_matrix_is_never_held(monkeypatch: pytest.MonkeyPatch, sizes: Any) -> None:
     monkeypatch.setattr("dualsr_cli.matching.differentiable._HELD", 1 << 16)
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(1, 2, 40, 32, generator=generator, requires_grad=True)
     key = torch.randn(1, 2, 20, 24, generator=generator, requires_grad=True)
     value = torch.randn(1, 1, 40, 48, generator=generator, requires_grad=True)
     mask = torch.rand(1, 40, 32, generator=generator, requires_grad=True)
-    with Sizes() as sizes:
+    with sizes:
         warped, found = straight_through(query, key, value, mask)
         (warped.square().sum() + found.similarity.sum()).backward()
     assert query.grad is not None

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from sizes import Sizes
 
 from dualsr_cli.matching.correspondence import Correspondence
 from dualsr_cli.matching.reassembly import reassemble
@@ -199,7 +198,9 @@ def test_gradients(name: str) -> None:
     )
 
 
-def test_blocks_give_the_same_and_no_unfolded_map_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_give_the_same_and_no_unfolded_map_is_held(
+    monkeypatch: pytest.MonkeyPatch, sizes: Any
+) -> None:
     generator = torch.Generator().manual_seed(2)
     value = torch.randn(1, 6, 24, 32, generator=generator, requires_grad=True)
     index = torch.randint(-1, 192, (1, 12, 16), generator=generator)
@@ -209,7 +210,7 @@ def test_blocks_give_the_same_and_no_unfolded_map_is_held(monkeypatch: pytest.Mo
     expected = torch.autograd.grad(whole.square().sum(), (value, weight))
     monkeypatch.setattr("dualsr_cli.matching.reassembly._GATHERED", 1000)
     monkeypatch.setattr("dualsr_cli.matching.reassembly._COPIED", 3000)
-    with Sizes() as sizes:
+    with sizes:
         blocks = reassemble(value, found, weight=weight)
         actual = torch.autograd.grad(blocks.square().sum(), (value, weight))
     torch.testing.assert_close(blocks, whole)

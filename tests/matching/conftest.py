@@ -1,9 +1,10 @@
-"""How large the tensors are that some operations make."""
+"""How large the tensors are that a test's operations make."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,3 +23,9 @@ class Sizes(TorchDispatchMode):
                 stored = tensor.untyped_storage().nbytes() // tensor.element_size()
                 self.largest = max(self.largest, stored)
         return result
+
+
+@pytest.fixture
+def sizes() -> Sizes:
+    """To be entered around what is watched."""
+    return Sizes()
