@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from io import BufferedReader
@@ -62,9 +63,14 @@ def read_weights(path: Path, sha256: str | None = None) -> Tensors:
 def load_into(module: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Give a network the weights that were read from `path`; they are copied, in its own types.
 
-    Strict: raises InputError, and leaves the network as it was, where a name is missing or
-    unexpected or a shape or kind of number differs.
+    Strict: see `check_weights`. Raises InputError, and leaves the network as it was then.
     """
+    check_weights(module, tensors, path)
+    module.load_state_dict(tensors)
+
+
+def check_weights(module: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Raise InputError where a name is missing or unexpected, a shape or kind of number differs."""
     own = module.state_dict()
     complaints = []
     if missing := [name for name in own if name not in tensors]:
@@ -88,7 +94,6 @@ def load_into(module: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path
             f"does not fit {type(module).__name__}: it {' and '.join(complaints)}; "
             "name weights of this network",
         )
-    module.load_state_dict(tensors)
 
 
 def _read_safetensors(path: Path, file: BinaryIO) -> Any:
@@ -133,7 +138,9 @@ def _check_archive(path: Path, file: BinaryIO) -> None:
 def _guarded(read: Callable[[], Any], path: Path) -> Any:
     """What a library reads; whatever it raises for a hostile or damaged file as a sentence."""
     try:
-        return read()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch, about kinds that are refused afterwards
+            return read()
     except InputError:
         raise
     except MemoryError as error:
