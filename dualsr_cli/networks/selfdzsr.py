@@ -1,0 +1,422 @@
+"""SelfDZSR (Zhang et al., ECCV 2022): learned from a wide and a tele photo alone.
+
+In training LR, Ref and the truth lie slightly askew. A degradation network makes a pseudo-LR that
+lies on the truth; LR's and Ref's features are bent onto it. At inference LR takes its place, and
+nothing bends LR any more. Equations, sections and figures are those of the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dualsr_cli.networks._selfdzsr_degradation import (
+    DegradationNetwork,
+    MeanShift,
+    SpaceToDepth,
+)
+from dualsr_cli.networks._selfdzsr_student import CELL, LEAST, Student, match
+from dualsr_cli.networks.contract import Inputs, Outputs
+
+_MARGIN = 2 * CELL  # pixels: what lies nearer to LR's border has no match for some of its taps
+_TAPS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # G of eq. 6
+
+
+@dataclass(frozen=True)
+class SelfDZSRConfig:
+    """The published network at scale 2; scale 4 is its other one.
+
+    features, blocks: of the restoration. student: widths of the matching features' three blocks.
+    identity_drop: the chance with which an AdaSTN leaves a sample in place in training (p of 3.2;
+    0.45 for CameraFusion). paste: lay Ref's own features over the matched ones within the box, at
+    inference; paste_chance: the same in training, for each sample. degradation: whether the
+    degradation network is there, which training alone needs. Raises ValueError.
+    """
+
+    scale: int = 2
+    features: int = 64
+    blocks: int = 16
+    student: tuple[int, int, int] = (64, 128, 256)
+    identity_drop: float = 0.3
+    paste: bool = True
+    paste_chance: float = 0.3
+    degradation: bool = True
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 4):
+            raise ValueError(f"scale {self.scale}: SelfDZSR has 2 and 4")
+        if self.features < 16 or self.features % 16:
+            raise ValueError(f"{self.features} features: take a multiple of 16")
+
+    @classmethod
+    def compact(cls, scale: int = 2) -> SelfDZSRConfig:
+        """The same architecture, small enough for two processor cores."""
+        return cls(scale=scale, features=32, blocks=6, student=(16, 32, 64))
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What is made of Ref once an image.
+
+    features: (B, C, H, W) for the matches, at Ref's own resolution; cells: (B, C, h, w) the same
+    at LR's, to be pasted, or None; keys: (B, K, H / 4, W / 4), matching features.
+    """
+
+    features: torch.Tensor
+    cells: torch.Tensor | None
+    keys: torch.Tensor
+
+
+class SelfDZSR(nn.Module):
+    """Student, RefSR and, for training, the degradation network.
+
+    The published files hold the three one by one: KernelGen (`degradation`), Student (`student`)
+    and RefSR (`refsr`), each loaded into the module of that name.
+    """
+
+    def __init__(self, config: SelfDZSRConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SelfDZSRConfig()
+        self.refsr = RefSR(config)
+        # Trained beforehand, and no gradient could pass a search (paper 3.3).
+        self.student = Student(config.student).requires_grad_(False)
+        self.degradation: DegradationNetwork | None = None
+        if config.degradation:
+            self.degradation = DegradationNetwork(config.scale, config.features)
+
+    def forward(self, inputs: Inputs, noise: torch.Tensor | None = None) -> Outputs:
+        """sr of any LR and Ref; maps: "confidence" (B, 1, ceil(H / 4), ceil(W / 4)), -1..1.
+
+        In training LR's sides are multiples of 4, from 12 on, and hr is needed; noise (B, 3, H, W)
+        is added to the pseudo-LR (n of eq. 4). Further maps then are "pseudo_lr" (B, 3, H, W),
+        before the noise, which is to be like LR, and "centroid", the centroid loss (eq. 9) as a
+        number. Gradients of sr do not reach the degradation network. Raises ValueError.
+        """
+        if self.training:
+            return self._learn(inputs, noise)
+        scale = self.config.scale
+        height, width = inputs.lr.shape[2:]
+        lr = _extended(inputs.lr)
+        reference = self.encode_reference(inputs.ref)
+        offsets, confidence = self.match(lr, reference)
+        aligned, guide = self.refsr.align(lr)
+        box = inputs.box + _MARGIN if self.config.paste else None
+        fused = self.refsr.fuse(aligned, guide, offsets, reference, box)
+        inner = fused[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
+        vector = self.refsr.modulation(inputs.lr_center(), inputs.ref, inner)
+        sr = self.refsr.restore(aligned, fused, vector)
+        first = scale * _MARGIN
+        sr = sr[:, :, first : first + scale * height, first : first + scale * width]
+        cells = (
+            slice(_MARGIN // CELL, _MARGIN // CELL - (-height // CELL)),
+            slice(_MARGIN // CELL, _MARGIN // CELL - (-width // CELL)),
+        )
+        return Outputs(sr, {"confidence": confidence[:, :, cells[0], cells[1]]})
+
+    def encode_reference(self, ref: torch.Tensor) -> Reference:
+        """Once an image: Ref (B, 3, H, W), RGB, 0..1, of any size."""
+        # Ref's sides are brought to whole cells of the matching; nothing reads what is added.
+        height, width = (max(LEAST, side + -side % CELL) for side in ref.shape[2:])
+        added = (0, width - ref.shape[3], 0, height - ref.shape[2])
+        padded = F.pad(ref, added, mode="replicate")
+        with torch.no_grad():
+            keys = self.student.key(padded)
+        return Reference(self.refsr.ref_extractor(padded), self.refsr.ref_head(ref), keys)
+
+    def match(self, lr: torch.Tensor, reference: Reference) -> tuple[torch.Tensor, torch.Tensor]:
+        """Once an image: LR (B, 3, H, W), sides multiples of 4 -> offsets (B, 18, H, W) of taps.
+
+        And the matches' similarity (B, 1, H / 4, W / 4).
+        """
+        with torch.no_grad():
+            return match(self.student.query(lr), reference.keys)
+
+    def _learn(self, inputs: Inputs, noise: torch.Tensor | None) -> Outputs:
+        """Figure 3: everything is bent onto the pseudo-LR."""
+        if inputs.hr is None or self.degradation is None:
+            raise ValueError("SelfDZSR learns from hr, with its degradation network")
+        lr, refsr, batch = inputs.lr, self.refsr, len(inputs.lr)
+        if any(side < LEAST or side % CELL for side in lr.shape[2:]):
+            raise ValueError(
+                f"lr {tuple(lr.shape)}: training takes multiples of {CELL}, 12 or more"
+            )
+        pseudo = self.degradation(inputs.hr, lr)
+        target = pseudo.detach()
+        if noise is not None:
+            target = target + noise
+        target = target.clamp(0, 1)
+        reference = self.encode_reference(inputs.ref)
+        offsets, confidence = self.match(target, reference)
+        dropped = torch.rand(3, batch, device=lr.device) < self.config.identity_drop
+        pasted = torch.rand(batch, device=lr.device) < self.config.paste_chance
+        aligned, guide = refsr.align(lr, target, dropped)
+        fused = refsr.fuse(aligned, guide, offsets, reference, inputs.box, pasted)
+        vector = refsr.modulation(inputs.lr_center(), inputs.ref, fused)
+        maps = {
+            "confidence": confidence,
+            "pseudo_lr": pseudo,
+            "centroid": self.degradation.centroid_loss(),
+        }
+        return Outputs(refsr.restore(aligned, fused, vector), maps)
+
+
+class RefSR(nn.Module):
+    """The network proper (figures 3 and 4), without what it matches by. Names: the checkpoint's."""
+
+    def __init__(self, config: SelfDZSRConfig) -> None:
+        super().__init__()
+        width, scale = config.features, config.scale
+        self.blocks = config.blocks
+        self.ref_extractor = nn.Sequential(
+            MeanShift(),
+            nn.Sequential(_conv(3, width), nn.ReLU(inplace=True)),
+            nn.Sequential(
+                _conv(width, width),
+                nn.ReLU(inplace=True),
+                _conv(width, width),
+                nn.ReLU(inplace=True),
+                _conv(width, width),
+                nn.ReLU(inplace=True),
+                _conv(width, width),
+            ),
+        )
+        self.ref_head = nn.Sequential(
+            MeanShift(), SpaceToDepth(scale), _conv(3 * scale * scale, width)
+        )
+        self.head = nn.Sequential(MeanShift(), _conv(3, width))
+        self.ada1 = AdaSTN(width)
+        self.ada2 = AdaSTN(width)
+        self.ada3 = AdaSTN(width)
+        self.deform_conv = _DeformableConv(width, bias=True)
+        self.ref_ada = AdaSTN(width)
+        self.predictor = _Modulator(width)
+        self.concat_fea = nn.Sequential(_conv(2 * width, width), nn.LeakyReLU(0.1, inplace=True))
+        for n in range(config.blocks):
+            self.add_module(f"block{n}", _ResBlock(width))
+        self.body_lastconv = _conv(width, width)
+        self.up = nn.Sequential(
+            *(
+                nn.Sequential(_conv(width, 4 * width), nn.PixelShuffle(2))
+                for _ in range(scale // 2)  # 2: one, 4: two
+            )
+        )
+        self.tail = nn.Sequential(_conv(width, 3), MeanShift(sign=1))
+
+    def align(
+        self,
+        lr: torch.Tensor,
+        target: torch.Tensor | None = None,
+        dropped: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """LR's features, bent onto those of the target, and the target's: both (B, C, H, W).
+
+        target: the pseudo-LR; None at inference: LR itself, and nothing is bent. dropped: (3, B)
+        bool, which AdaSTNs leave which sample in place.
+        """
+        features = self.head(lr)
+        stages = (self.ada1, self.ada2, self.ada3)
+        if target is None:
+            guide = features
+            for stage in stages:
+                features = stage.in_place(features)
+            return features, guide
+        guide = self.head(target)
+        for n, stage in enumerate(stages):
+            features = stage(features, guide, None if dropped is None else dropped[n])
+        return features, guide
+
+    def fuse(
+        self,
+        aligned: torch.Tensor,
+        guide: torch.Tensor,
+        offsets: torch.Tensor,
+        reference: Reference,
+        box: torch.Tensor | None,
+        pasted: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """LR's features and Ref's, warped by the matches, as one: (B, C, H, W).
+
+        box: (B, 4) as in `Inputs`, where Ref's own features are pasted over the warped ones, or
+        None: nowhere; pasted: (B,) bool, in which samples; None: in all.
+        """
+        points = (_reach(n, offsets[:, 2 * n : 2 * n + 2]) for n in range(len(_TAPS)))
+        warped = self.deform_conv(reference.features, points)
+        if box is not None and reference.cells is not None:
+            warped = warped.clone()
+            for n, (top, left, bottom, right) in enumerate(box.tolist()):
+                if pasted is None or pasted[n]:
+                    warped[n, :, top:bottom, left:right] = reference.cells[n]
+        warped = self.ref_ada(warped, guide)
+        fused: torch.Tensor = self.concat_fea(torch.cat([aligned, warped], dim=1))
+        return fused
+
+    def modulation(
+        self, center: torch.Tensor, ref: torch.Tensor, fused: torch.Tensor
+    ) -> torch.Tensor:
+        """The vector (B, C, 1, 1) that modulates the blocks, from the whole image (suppl. C).
+
+        center: (B, 3, h, w), LR's part that Ref (B, 3, s h, s w) shows.
+        """
+        vector: torch.Tensor = self.predictor(center, ref, fused)
+        return vector
+
+    def restore(
+        self, aligned: torch.Tensor, fused: torch.Tensor, vector: torch.Tensor
+    ) -> torch.Tensor:
+        """The restoration module (3.4): features (B, C, H, W) -> sr (B, 3, s H, s W)."""
+        features = fused
+        for n in range(self.blocks):
+            features = self.get_submodule(f"block{n}")(features, vector)
+        sr: torch.Tensor = self.tail(self.up(self.body_lastconv(features) + aligned))
+        return sr
+
+
+class AdaSTN(nn.Module):
+    """Adaptive spatial transformer network (3.2, figure 3b): an affine map at each pixel.
+
+    Each pixel's nine taps lie on P = A G + b (eq. 5), A and b found from the features and those
+    of the guide; a depthwise convolution reads there (eq. 7).
+    """
+
+    regular_matrix: torch.Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # G as the checkpoints hold it; `_TAPS` says the same.
+        self.register_buffer("regular_matrix", torch.tensor(_TAPS).t().float().contiguous())
+        self.concat = _depthwise(2 * width, 2 * width, 2 * width)
+        self.concat2 = _depthwise(2 * width, width, width)
+        self.transform_matrix_conv = nn.Conv2d(width, 4, 5, padding=2)
+        self.translation_conv = nn.Conv2d(width, 2, 5, padding=2)
+        self.adapt_conv = _DeformableConv(width, bias=False)
+
+    def forward(
+        self, features: torch.Tensor, guide: torch.Tensor, dropped: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, C, H, W), the guide alike -> (B, C, H, W). dropped: (B,) bool, left in place."""
+        both = self.concat2(self.concat(torch.cat([features, guide], dim=1)))
+        matrix = self.transform_matrix_conv(both).unflatten(1, (2, 2))  # A: (B, 2, 2, H, W)
+        shift = self.translation_conv(both)  # b: (B, 2, H, W)
+        points = (down * matrix[:, :, 0] + right * matrix[:, :, 1] + shift for down, right in _TAPS)
+        bent = F.leaky_relu(self.adapt_conv(features, points), 0.2)
+        if dropped is None:
+            return bent
+        return torch.where(dropped[:, None, None, None], self.in_place(features), bent)
+
+    def in_place(self, features: torch.Tensor) -> torch.Tensor:
+        """P = 0: all taps read their own pixel, and only the sum of their weights counts."""
+        sums = self.adapt_conv.weight.sum(dim=(2, 3))  # (C, 1)
+        return F.leaky_relu(features * sums[:, :, None], 0.2)
+
+
+class _DeformableConv(nn.Conv2d):
+    """A depthwise 3x3 convolution whose taps lie where they are told to, between pixels too.
+
+    Tap by tap, so that no map of nine times the features is held, as a deformable convolution of
+    libraries does; and the features may have another size than the result.
+    """
+
+    def __init__(self, width: int, bias: bool) -> None:
+        super().__init__(width, width, 3, padding=1, groups=width, bias=bias)
+
+    def forward(  # type: ignore[override]
+        self, features: torch.Tensor, points: Iterable[torch.Tensor]
+    ) -> torch.Tensor:
+        """features (B, C, h, w) -> (B, C, H, W).
+
+        points: for each tap (B, 2, H, W), how far down and right of a pixel of the result it
+        reads, in pixels; beyond the features lie zeros.
+        """
+        weights = self.weight.flatten(1)  # (C, 9)
+        total: torch.Tensor | None = None
+        for n, reach in enumerate(points):
+            read = _read(features, reach) * weights[:, n, None, None]
+            total = read if total is None else total + read
+        assert total is not None
+        return total if self.bias is None else total + self.bias[:, None, None]
+
+
+def _read(features: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+    """features (B, C, h, w) at q + reach(q), reach (B, 2, H, W), bilinearly -> (B, C, H, W)."""
+    height, width = reach.shape[2:]
+    reach = reach.float()  # half precision would know large photos' pixels by the dozen only
+    rows = torch.arange(height, device=reach.device, dtype=torch.float32)[:, None] + reach[:, 0]
+    columns = torch.arange(width, device=reach.device, dtype=torch.float32) + reach[:, 1]
+    # grid_sample counts from -1 to 1 between the outer edges of the border pixels.
+    grid = torch.stack(
+        [(2 * columns + 1) / features.shape[3] - 1, (2 * rows + 1) / features.shape[2] - 1], dim=3
+    )
+    read = F.grid_sample(features.float(), grid, align_corners=False)
+    return read.to(features.dtype)
+
+
+def _reach(tap: int, offset: torch.Tensor) -> torch.Tensor:
+    """A tap's own place (eq. 6) and its offset (B, 2, H, W)."""
+    return offset + offset.new_tensor(_TAPS[tap])[:, None, None]
+
+
+class _Modulator(nn.Module):
+    """The encoder of the vector that modulates (suppl. C, figure A): colours, as far as it goes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mean = MeanShift()
+        self.head = nn.Sequential(nn.Sequential(_conv(6, width), nn.ReLU(inplace=True)))
+        self.predictor = nn.Sequential(
+            nn.Sequential(_conv(2 * width, width), nn.ReLU(inplace=True)),
+            *(
+                nn.Sequential(_conv(width, width, stride=2), nn.ReLU(inplace=True))
+                for _ in range(4)
+            ),
+            nn.AdaptiveAvgPool2d(1),
+        )
+
+    def forward(self, center: torch.Tensor, ref: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+        size = ref.shape[2:]
+        center = F.interpolate(center, size, mode="bilinear", align_corners=True)
+        pair = self.head(torch.cat([self.mean(center), self.mean(ref)], dim=1))
+        fused = F.interpolate(fused, size, mode="bilinear", align_corners=True)
+        vector: torch.Tensor = self.predictor(torch.cat([pair, fused], dim=1))
+        return vector
+
+
+class _ResBlock(nn.Module):
+    """EDSR's residual block, whose input is modulated but not its skip."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.res = nn.Sequential(_conv(width, width), nn.ReLU(inplace=True), _conv(width, width))
+        self.mlp = nn.Sequential(
+            nn.Sequential(nn.Conv2d(width, width // 16, 1), nn.ReLU(inplace=True)),
+            nn.Conv2d(width // 16, width, 1),
+        )
+
+    def forward(self, features: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        modulated = self.mlp(vector) * features + features
+        result: torch.Tensor = features + self.res(modulated)
+        return result
+
+
+def _conv(channels: int, width: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, width, 3, stride=stride, padding=1)
+
+
+def _depthwise(channels: int, width: int, groups: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1, groups=groups), nn.LeakyReLU(0.2, inplace=True)
+    )
+
+
+def _extended(lr: torch.Tensor) -> torch.Tensor:
+    """LR with a margin of mirrored pixels, up to whole cells of the matching."""
+    for axis in (2, 3):
+        side = lr.shape[axis]
+        before, after = _MARGIN, _MARGIN + -side % CELL
+        mode = "reflect" if after < side else "replicate"  # too short to be mirrored
+        ends = (0, 0, before, after) if axis == 2 else (before, after, 0, 0)
+        lr = F.pad(lr, ends, mode=mode)
+    return lr

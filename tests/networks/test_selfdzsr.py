@@ -1,0 +1,377 @@
+"""SelfDZSR: the published sizes and names, its parts against references, any size, training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dualsr_cli.networks import Inputs, load_into, read_weights
+from dualsr_cli.networks._selfdzsr_degradation import DegradationNetwork, MeanShift
+from dualsr_cli.networks._selfdzsr_student import Student, match
+from dualsr_cli.networks.selfdzsr import AdaSTN, SelfDZSR, SelfDZSRConfig, _DeformableConv
+
+GOLDEN = Path(__file__).parent / "golden" / "selfdzsr.npz"
+
+
+def seeded(network: SelfDZSR, seed: int = 0) -> SelfDZSR:
+    """Weights that no version of a library changes; outputs of about the size of an image."""
+    numbers = np.random.RandomState(seed)
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad or name.startswith("student"):  # all but the mean colour
+            fan = max(1, parameter[0].numel())
+            values = numbers.uniform(-1, 1, parameter.shape) * fan**-0.5
+            if name.startswith("student"):  # sees edges, so that matches differ clearly
+                values -= values.mean(axis=(2, 3), keepdims=True) if values.ndim == 4 else values
+            parameter.data.copy_(torch.from_numpy(values))
+    # Branches that were not trained together would find nothing.
+    first, second = network.student.children()
+    second.load_state_dict(first.state_dict())
+    return network
+
+
+def picture(height: int, width: int, batch: int = 1, seed: int = 0) -> torch.Tensor:
+    """Smooth and rough, (B, 3, H, W), 0..1."""
+    numbers = np.random.RandomState(seed)
+    rough = torch.from_numpy(numbers.rand(batch, 3, height, width)).float()
+    coarse = torch.from_numpy(numbers.rand(batch, 3, height // 6 + 2, width // 6 + 2)).float()
+    smooth = F.interpolate(coarse, (height, width), mode="bilinear")
+    return 0.8 * smooth + 0.2 * rough
+
+
+def pair(
+    height: int, width: int, box: tuple[int, int, int, int], scale: int = 2, batch: int = 1
+) -> Inputs:
+    """A truth, its half (or quarter) and the part of it that the box shows."""
+    hr = picture(scale * height, scale * width, batch)
+    top, left, bottom, right = (scale * side for side in box)
+    return Inputs(
+        F.avg_pool2d(hr, scale),
+        hr[:, :, top:bottom, left:right],
+        torch.tensor([box] * batch),
+        hr,
+    )
+
+
+def parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("scale", "refsr", "kernel_gen"), [(2, 1_885_817, 515_727), (4, 2_054_265, 630_927)]
+)
+def test_parameters_are_the_published_ones(scale: int, refsr: int, kernel_gen: int) -> None:
+    network = SelfDZSR(SelfDZSRConfig(scale=scale))
+    assert network.degradation is not None
+    assert parameters(network.refsr) == refsr
+    assert parameters(network.degradation) == kernel_gen
+    assert parameters(network.student) == 1_110_656
+
+
+def test_names_are_the_checkpoints() -> None:
+    network = SelfDZSR(SelfDZSRConfig(scale=4))
+    assert network.degradation is not None
+    refsr = {name: tuple(tensor.shape) for name, tensor in network.refsr.state_dict().items()}
+    modules = {"ref_extractor", "ref_head", "head", "ada1", "ada2", "ada3", "deform_conv"}
+    modules |= {"ref_ada", "predictor", "concat_fea", "body_lastconv", "up", "tail"}
+    assert {name.split(".")[0] for name in refsr} == modules | {f"block{n}" for n in range(16)}
+    for name, shape in {
+        "ref_extractor.0.weight": (3, 1, 1, 1),
+        "ref_extractor.1.0.weight": (64, 3, 3, 3),
+        "ref_extractor.2.6.weight": (64, 64, 3, 3),
+        "ref_head.2.weight": (64, 48, 3, 3),
+        "head.1.weight": (64, 3, 3, 3),
+        "ada1.regular_matrix": (2, 9),
+        "ada2.concat.0.weight": (128, 1, 3, 3),
+        "ada3.concat2.0.weight": (64, 2, 3, 3),
+        "ref_ada.transform_matrix_conv.weight": (4, 64, 5, 5),
+        "ref_ada.translation_conv.bias": (2,),
+        "ada1.adapt_conv.weight": (64, 1, 3, 3),
+        "deform_conv.bias": (64,),
+        "predictor.mean.bias": (3,),
+        "predictor.head.0.0.weight": (64, 6, 3, 3),
+        "predictor.predictor.4.0.weight": (64, 64, 3, 3),
+        "concat_fea.0.weight": (64, 128, 3, 3),
+        "block15.res.2.weight": (64, 64, 3, 3),
+        "block0.mlp.0.0.weight": (4, 64, 1, 1),
+        "block0.mlp.1.weight": (64, 4, 1, 1),
+        "up.1.0.weight": (256, 64, 3, 3),
+        "tail.1.bias": (3,),
+    }.items():
+        assert refsr[name] == shape, name
+    assert "ada1.adapt_conv.bias" not in refsr
+    kernel_gen = {name.rsplit(".", 1)[0] for name in network.degradation.state_dict()}
+    assert kernel_gen == {
+        "head_mean", "head.0", "conv_7x7.0", "conv_5x5.0", "conv_3x3.0", "conv_1x1.0",
+        "conv_1x1.2", "conv_1x1.4", "tail", "guide_net.0.0", "guide_net.1.0", "guide_net.1.2",
+        "guide_net.1.4", "guide_net.3", "tail_mean",
+    }  # fmt: skip
+    branch = {"mean", "std"} | {
+        f"model.conv{layer}.{kind}"
+        for layer in ("1_1", "1_2", "2_1", "2_2", "3_1")
+        for kind in ("weight", "bias")
+    }
+    assert set(network.student.state_dict()) == {
+        f"feature_extraction_image{n}.{name}" for n in (1, 2) for name in branch
+    }
+
+
+def golden() -> dict[str, np.ndarray]:
+    """Some pixels of each path, of the published configurations; keep: np.savez(GOLDEN, **...)."""
+    found = {}
+    for scale in (2, 4):
+        drop = SelfDZSRConfig(scale=scale, identity_drop=0, paste_chance=1)
+        network = seeded(SelfDZSR(drop))
+        inputs = pair(24, 28, (8, 5, 20, 21), scale)
+        with torch.no_grad():
+            learned = network.train()(inputs, 0.02 * (picture(24, 28, seed=1) - 0.5))
+            result = network.eval()(pair(18, 21, (3, 4, 12, 15), scale))
+        found[f"training{scale}"] = learned.sr[:, :, 1::11, 2::7]
+        found[f"pseudo_lr{scale}"] = learned.maps["pseudo_lr"][:, :, ::5, ::5]
+        found[f"centroid{scale}"] = learned.maps["centroid"]
+        found[f"sr{scale}"] = result.sr[:, :, 1::9, 2::7]
+        found[f"confidence{scale}"] = result.maps["confidence"]
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def test_golden() -> None:
+    with np.load(GOLDEN) as kept:
+        for name, values in golden().items():
+            np.testing.assert_allclose(values, kept[name], atol=1e-4, err_msg=name)
+
+
+def test_training_gives_every_parameter_a_gradient() -> None:
+    torch.manual_seed(0)
+    network = SelfDZSR(SelfDZSRConfig(identity_drop=0, paste_chance=1)).train()
+    inputs = pair(24, 24, (4, 8, 16, 20), batch=2)
+    outputs = network(inputs)
+    assert inputs.hr is not None
+    loss = F.l1_loss(outputs.sr, inputs.hr) + F.l1_loss(outputs.maps["pseudo_lr"], inputs.lr)
+    (loss + 100 * outputs.maps["centroid"]).backward()
+    means = {
+        f"{name}.{kind}"
+        for name, module in network.named_modules()
+        if isinstance(module, MeanShift)
+        for kind in ("weight", "bias")
+    }
+    without = {
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not bool(parameter.grad.any())
+    }
+    # The mean colour is a constant, and the Student was trained beforehand.
+    assert without == means | {f"student.{name}" for name, _ in network.student.named_parameters()}
+
+
+def test_restoring_teaches_the_degradation_network_nothing() -> None:
+    network = SelfDZSR(SelfDZSRConfig.compact()).train()
+    network(pair(12, 12, (0, 0, 6, 6))).sr.sum().backward()
+    assert network.degradation is not None
+    assert all(parameter.grad is None for parameter in network.degradation.parameters())
+    assert network.refsr.ada1.adapt_conv.weight.grad is not None
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_published_files_are_taken(scale: int, tmp_path: Path) -> None:
+    """Three files, each with its tensors under `state_dict`, here saved from several GPUs."""
+    saved, loaded = (SelfDZSR(SelfDZSRConfig.compact(scale)).eval() for _ in range(2))
+    seeded(saved)
+    for name in ("refsr", "student", "degradation"):
+        path = tmp_path / f"{name}.pth"
+        tensors = saved.get_submodule(name).state_dict()
+        torch.save({"state_dict": {f"module.{key}": value for key, value in tensors.items()}}, path)
+        load_into(loaded.get_submodule(name), read_weights(path), path)
+    inputs = pair(12, 16, (3, 4, 9, 12), scale)
+    with torch.no_grad():
+        assert torch.equal(saved(inputs).sr, loaded(inputs).sr)
+        pseudo = [network.train()(inputs).maps["pseudo_lr"] for network in (saved, loaded)]
+    assert torch.equal(*pseudo)
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize(
+    ("size", "box"),
+    [
+        ((1, 1), (0, 0, 1, 1)),
+        ((5, 3), (0, 1, 5, 2)),
+        ((17, 26), (3, 4, 12, 17)),
+        ((8, 41), (0, 0, 8, 41)),
+    ],
+)
+def test_any_size(scale: int, size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig.compact(scale))).eval()
+    with torch.no_grad():
+        outputs = network(pair(*size, box, scale))
+    assert outputs.sr.shape == (1, 3, scale * size[0], scale * size[1])
+    assert bool(outputs.sr.isfinite().all())
+    confidence = outputs.maps["confidence"]
+    assert confidence.shape == (1, 1, -(-size[0] // 4), -(-size[1] // 4))
+    assert float(confidence.abs().max()) <= 1.001
+
+
+def test_a_batch_is_its_images_one_by_one() -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval()
+    both = pair(19, 22, (2, 5, 11, 16), batch=2)
+    box = torch.tensor([[2, 5, 11, 16], [10, 0, 19, 11]])
+    with torch.no_grad():
+        together = network(Inputs(both.lr, both.ref, box)).sr
+        for n in range(2):
+            alone = network(Inputs(both.lr[n : n + 1], both.ref[n : n + 1], box[n : n + 1])).sr
+            torch.testing.assert_close(together[n : n + 1], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_pasting_changes_the_box_only() -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval()
+    refsr = network.refsr
+    lr, ref = picture(16, 16), picture(16, 16, seed=1)
+    reference = network.encode_reference(ref)
+    with torch.no_grad():
+        offsets, _ = network.match(lr, reference)
+        aligned, guide = refsr.align(lr)
+        box = torch.tensor([[4, 6, 12, 14]])
+        # Nothing else stands between pasting and `ref_ada`, which is left out here.
+        refsr.ref_ada.forward = lambda features, guide: features  # type: ignore[method-assign]
+        refsr.concat_fea = nn.Identity()
+        plain = refsr.fuse(aligned, guide, offsets, reference, None)
+        pasted = refsr.fuse(aligned, guide, offsets, reference, box)
+        none = refsr.fuse(aligned, guide, offsets, reference, box, torch.tensor([False]))
+    width = aligned.shape[1]
+    assert torch.equal(none, plain)
+    assert torch.equal(pasted[:, width:, 4:12, 6:14], reference.cells)
+    outside = torch.ones(16, 16, dtype=torch.bool)
+    outside[4:12, 6:14] = False
+    assert torch.equal(pasted[..., outside], plain[..., outside])
+    assert not torch.equal(pasted, plain)
+
+
+def test_deformable_convolution_is_torchvisions() -> None:
+    ops = pytest.importorskip("torchvision.ops")
+    torch.manual_seed(0)
+    layer = _DeformableConv(4, bias=True)
+    features = torch.randn(2, 4, 9, 11)
+    offsets = 3 * torch.randn(2, 18, 9, 11)
+    taps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    points = [
+        offsets[:, 2 * n : 2 * n + 2] + torch.tensor(tap)[:, None, None]
+        for n, tap in enumerate(taps)
+    ]
+    expected = ops.deform_conv2d(features, offsets, layer.weight, layer.bias, padding=1)
+    torch.testing.assert_close(layer(features, points), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_deformable_convolution_without_offsets_is_a_convolution() -> None:
+    torch.manual_seed(0)
+    layer = _DeformableConv(3, bias=True)
+    features = torch.randn(2, 3, 7, 5)
+    taps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    points = [torch.tensor(tap).float()[:, None, None].expand(2, 2, 7, 5) for tap in taps]
+    expected = F.conv2d(features, layer.weight, layer.bias, padding=1, groups=3)
+    torch.testing.assert_close(layer(features, points), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_adastn_bends_by_an_affine_map_or_not_at_all() -> None:
+    torch.manual_seed(0)
+    network = AdaSTN(16)
+    features, guide = torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8)
+    for layer in (network.transform_matrix_conv, network.translation_conv):
+        nn.init.zeros_(layer.weight)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+    assert network.translation_conv.bias is not None
+    assert network.transform_matrix_conv.bias is not None
+    # A = 0, b = 0: every tap reads its own pixel.
+    torch.testing.assert_close(network(features, guide), network.in_place(features))
+    # A = 0, b = (1, -2): the pixel below and two to the left.
+    network.translation_conv.bias.data.copy_(torch.tensor([1.0, -2.0]))
+    moved = network(features, guide)
+    expected = network.in_place(features)[:, :, 1:, :-2]
+    torch.testing.assert_close(moved[:, :, :-1, 2:], expected, atol=1e-5, rtol=1e-5)
+    # A = 1, b = 0: a common convolution.
+    network.translation_conv.bias.data.zero_()
+    network.transform_matrix_conv.bias.data.copy_(torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    weight = network.adapt_conv.weight
+    common = F.leaky_relu(F.conv2d(features, weight, padding=1, groups=16), 0.2)
+    bent = network(features, guide)
+    torch.testing.assert_close(bent, common, atol=1e-5, rtol=1e-5)
+    mixed = network(features, guide, torch.tensor([True, False]))
+    torch.testing.assert_close(mixed[0], network.in_place(features)[0])
+    torch.testing.assert_close(mixed[1], bent[1])
+
+
+def test_match_finds_what_was_moved() -> None:
+    torch.manual_seed(0)
+    key = torch.randn(1, 8, 12, 14)
+    query = key[:, :, 3:11, 2:12].clone()
+    offsets, similarity = match(query, key)
+    assert offsets.shape == (1, 18, 32, 40)
+    assert similarity.shape == (1, 1, 8, 10)
+    torch.testing.assert_close(similarity[:, :, 1:-1, 1:-1], torch.ones(1, 1, 6, 8))
+    inner = offsets[:, :, 10:-10, 10:-10]  # whose taps all have a match
+    torch.testing.assert_close(inner[:, 0::2], torch.full_like(inner[:, 0::2], 12.0))
+    torch.testing.assert_close(inner[:, 1::2], torch.full_like(inner[:, 1::2], 8.0))
+    # At the corner the last tap's match lies outside, the first tap's does not.
+    assert offsets[0, 16:, 0, 0].tolist() == [0, 0]
+    torch.testing.assert_close(offsets[0, :2, 0, 0], torch.tensor([12.0, 8.0]))
+
+
+def test_student_in_bands_is_the_student_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    student = Student((4, 6, 8))
+    image = picture(61, 34)
+    whole = student.query(image)
+    monkeypatch.setattr("dualsr_cli.networks._selfdzsr_student._HELD", 4 * 34 * 3)
+    torch.testing.assert_close(student.query(image), whole, atol=1e-5, rtol=1e-5)
+    branch = student.feature_extraction_image1
+    features = branch.model((image - branch.mean) / branch.std)
+    expected = F.interpolate(features, (15, 8), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(whole, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_centroid_loss_is_of_shifts_alone() -> None:
+    network = DegradationNetwork(2, 16)
+    layers = (network.conv_7x7, network.conv_5x5, network.conv_3x3)
+    with torch.no_grad():
+        for layer in layers:
+            weight = layer.get_parameter("0.weight")
+            weight.copy_(weight + weight.flip(2) + weight.flip(3) + weight.flip(2, 3))
+        assert network.centroid_loss().item() < 1e-7
+        kernel = network.conv_3x3.get_parameter("0.weight").zero_()
+        kernel[:, :, 1, 2] = 1.5  # one pixel to the side
+        # Of three columns' and three rows' moments one row's is 1.5 / 3.
+        assert network.centroid_loss().item() == pytest.approx(0.5 / 3, rel=1e-5)
+
+
+def test_noise_moves_the_match_and_not_the_pseudo_lr() -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig.compact(4))).train()
+    inputs = pair(16, 16, (4, 4, 12, 12), 4)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        clean = network(inputs)
+        torch.manual_seed(0)
+        noisy = network(inputs, 0.3 * (picture(16, 16, seed=2) - 0.5))
+    assert torch.equal(clean.maps["pseudo_lr"], noisy.maps["pseudo_lr"])
+    assert not torch.equal(clean.maps["confidence"], noisy.maps["confidence"])
+    assert not torch.equal(clean.sr, noisy.sr)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="scale 3"):
+        SelfDZSRConfig(scale=3)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        SelfDZSRConfig(features=24)
+    inputs = pair(12, 12, (0, 0, 6, 6))
+    with pytest.raises(ValueError, match="learns from hr"):
+        SelfDZSR(SelfDZSRConfig.compact()).train()(Inputs(inputs.lr, inputs.ref, inputs.box))
+    with pytest.raises(ValueError, match="multiples of 4"):
+        SelfDZSR(SelfDZSRConfig.compact()).train()(pair(12, 14, (0, 0, 6, 6)))
+
+
+def test_without_its_degradation_network_it_is_what_is_deployed() -> None:
+    network = SelfDZSR(SelfDZSRConfig(degradation=False))
+    assert parameters(network) == 1_885_817 + 1_110_656
+    with pytest.raises(ValueError, match="degradation network"):
+        network.train()(pair(12, 12, (0, 0, 6, 6)))
