@@ -1,0 +1,155 @@
+"""The pieces that KeDuSR and the networks built on its trunk share; names are its checkpoints'."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+SLOPE = 0.2
+"""Of the leaky rectifiers, for negative values."""
+
+
+def lrelu(values: torch.Tensor) -> torch.Tensor:
+    """A leaky rectifier that overwrites what it is given: the output of a convolution."""
+    return F.leaky_relu(values, SLOPE, inplace=True)
+
+
+def conv3x3(channels: int, features: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, features, 3, padding=1)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(lrelu(conv(x))), (B, features, H, W)."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(features, features)
+        self.conv2 = conv3x3(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = self.conv2(lrelu(self.conv1(x)))
+        return x + added
+
+
+class ResidualGroup(nn.Module):
+    """Some residual blocks and a convolution, around which a skip leads; (B, features, H, W)."""
+
+    def __init__(self, blocks: int, features: int) -> None:
+        super().__init__()
+        self.RBs = nn.Sequential(*(ResidualBlock(features) for _ in range(blocks)))
+        self.conv_tail = conv3x3(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = self.conv_tail(self.RBs(x))
+        return x + added
+
+
+class ChannelAttention(nn.Module):
+    """A gate for each channel, from the channels' means over the image."""
+
+    def __init__(self, features: int, reduction: int = 16) -> None:
+        super().__init__()
+        narrow = max(1, features // reduction)
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(features, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, features, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: torch.Tensor, pooled: torch.Tensor | None = None) -> torch.Tensor:
+        """x: (B, C, H, W). pooled: (B, C, 1, 1), the means of the image where x is a tile of it."""
+        means = x.mean(dim=(2, 3), keepdim=True) if pooled is None else pooled
+        gates: torch.Tensor = self.conv_du(means)
+        return x * gates
+
+
+class SpatialGate(nn.Module):
+    """A gate for each pixel, from the maximum and the mean of its channels.
+
+    KeDuSR rectifies before the sigmoid, so that no gate is below 0.5.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(2, 1, 7, padding=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
+        gates: torch.Tensor = self.spatial(pooled).relu().sigmoid()
+        return x * gates
+
+
+class AttentionBlock(nn.Module):
+    """x + lrelu(conv(attention(gate(lrelu(conv(x)))))), (B, features, H, W).
+
+    gate: whether there is a spatial gate. attend: whether the channel attention is used; its
+    parameters are there in any case, as in KeDuSR's checkpoints.
+    """
+
+    def __init__(self, features: int, *, attend: bool, gate: bool = False) -> None:
+        super().__init__()
+        self.attend = attend
+        self.conv1 = conv3x3(features, features)
+        self.conv2 = conv3x3(features, features)
+        self.channel_attention = ChannelAttention(features)
+        self.spatial_attention = SpatialGate() if gate else None
+
+    def forward(self, x: torch.Tensor, pooled: torch.Tensor | None = None) -> torch.Tensor:
+        """pooled: what `pool` finds in the whole image where x is a tile of it."""
+        values = self._gated(x)
+        if self.attend:
+            values = self.channel_attention(values, pooled)
+        return x + lrelu(self.conv2(values))
+
+    def pool(self, x: torch.Tensor) -> torch.Tensor:
+        """The means (B, features, 1, 1) that the channel attention looks at."""
+        return self._gated(x).mean(dim=(2, 3), keepdim=True)
+
+    def _gated(self, x: torch.Tensor) -> torch.Tensor:
+        values = lrelu(self.conv1(x))
+        return values if self.spatial_attention is None else self.spatial_attention(values)
+
+
+class AttentionGroup(nn.Module):
+    """Some attention blocks and a convolution, around which a skip leads; (B, features, H, W)."""
+
+    def __init__(self, blocks: int, features: int, *, attend: bool) -> None:
+        super().__init__()
+        self.RBs = nn.Sequential(*(AttentionBlock(features, attend=attend) for _ in range(blocks)))
+        self.conv_tail = conv3x3(features, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        added: torch.Tensor = self.conv_tail(self.RBs(x))
+        return x + added
+
+
+class PixelShuffle(nn.Module):
+    """(B, channels, H, W) -> (B, features, factor * H, factor * W)."""
+
+    def __init__(self, channels: int, features: int, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.upsample_conv = conv3x3(channels, features * factor**2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.pixel_shuffle(self.upsample_conv(x), self.factor)
+
+
+def warp(values: torch.Tensor, flow: torch.Tensor, padding: str = "zeros") -> torch.Tensor:
+    """What lies where the flow points to, bilinearly.
+
+    values: (B, C, H, W); flow: (B, 2, H, W), x and y in pixels. padding: what lies outside,
+    "zeros" or "border". Returns (B, C, H, W).
+    """
+    height, width = values.shape[2:]
+    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
+    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)
+    x = (flow[:, 0] + columns) * (2 / max(width - 1, 1)) - 1
+    y = (flow[:, 1] + rows[:, None]) * (2 / max(height - 1, 1)) - 1
+    grid = torch.stack([x, y], dim=3).to(values.dtype)  # (B, H, W, 2)
+    return F.grid_sample(values, grid, "bilinear", padding, align_corners=True)
+
+
+def pad_to(image: torch.Tensor, multiple: int) -> torch.Tensor:
+    """(B, C, H, W) with its last row and column repeated up to multiples of `multiple`."""
+    bottom, right = (-side % multiple for side in image.shape[2:])
+    return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image

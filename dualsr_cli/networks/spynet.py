@@ -1,0 +1,80 @@
+"""SpyNet (Ranjan and Black, Optical flow estimation using a spatial pyramid network, 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dualsr_cli.networks.blocks import warp
+
+LEVELS = 6
+_MULTIPLE = 2 ** (LEVELS - 1)  # what both sides are brought to, so that each level halves them
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
+
+class SpyNet(nn.Module):
+    """The flow from one image to another, refined over a pyramid of six levels.
+
+    widths: the channels of each level's four inner convolutions.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, widths: Sequence[int] = (32, 64, 32, 16)) -> None:
+        super().__init__()
+        self.basic_module = nn.ModuleList(_Level(widths) for _ in range(LEVELS))
+        self.register_buffer("mean", torch.tensor(_MEAN)[None, :, None, None])
+        self.register_buffer("std", torch.tensor(_STD)[None, :, None, None])
+
+    def forward(self, image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """Where each pixel of `image` lies in `other`: warp(other, flow) looks like `image`.
+
+        Both (B, 3, H, W), 0..1, of any size. Returns (B, 2, H, W), x and y in pixels. Raises
+        ValueError for images of different shapes.
+        """
+        if image.shape != other.shape:
+            raise ValueError(f"{tuple(image.shape)} and {tuple(other.shape)} are not of one shape")
+        height, width = image.shape[2:]
+        size = [-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)]
+        flow = self._refine(self._prepare(image, size), self._prepare(other, size))
+        flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
+        return flow * flow.new_tensor([width / size[1], height / size[0]])[:, None, None]
+
+    def _prepare(self, image: torch.Tensor, size: list[int]) -> list[torch.Tensor]:
+        """The image's pyramid, smallest first, normalised."""
+        resized = F.interpolate(image, size, mode="bilinear", align_corners=False)
+        levels = [(resized - self.mean) / self.std]
+        while len(levels) < LEVELS:
+            levels.insert(0, F.avg_pool2d(levels[0], 2))
+        return levels
+
+    def _refine(self, image: list[torch.Tensor], other: list[torch.Tensor]) -> torch.Tensor:
+        flow = image[0].new_zeros(len(image[0]), 2, *image[0].shape[2:])
+        for number, level in enumerate(self.basic_module):
+            if number > 0:
+                flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
+            warped = warp(other[number], flow, padding="border")
+            flow = flow + level(torch.cat([image[number], warped, flow], dim=1))
+        return flow
+
+
+class _Level(nn.Module):
+    """What one level adds to the flow, from the image, the warped other and the flow so far."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.basic_module = nn.Sequential()
+        channels = 8
+        for width in widths:
+            self.basic_module.extend([nn.Conv2d(channels, width, 7, padding=3), nn.ReLU()])
+            channels = width
+        self.basic_module.append(nn.Conv2d(channels, 2, 7, padding=3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flow: torch.Tensor = self.basic_module(x)
+        return flow
