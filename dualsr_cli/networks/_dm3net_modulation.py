@@ -1,0 +1,166 @@
+"""DM3Net's domain modulation: the embedding of a domain, and the reconstruction under it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dualsr_cli.networks.blocks import (
+    SLOPE,
+    PixelShuffle,
+    ResidualBlock,
+    conv3x3,
+    lrelu,
+    pad_to,
+)
+
+GROUPS = 3
+"""Of blocks, as in KeDuSR's LR branch."""
+
+_UNSHUFFLE = 4  # the prior extractors look at cells of 4 x 4 pixels
+_EPSILON = 1e-5  # added to variances
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean and variance of each channel over an image, both (B, C, 1, 1), float32."""
+
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+    @classmethod
+    def of(cls, values: torch.Tensor) -> Statistics:
+        """Those of (B, C, H, W); some channels at a time, as half-precision ones are copied."""
+        found = [
+            torch.var_mean(part.float(), dim=(2, 3), correction=0, keepdim=True)
+            for part in torch.split(values, 16, dim=1)
+        ]
+        variances, means = zip(*found, strict=True)
+        return cls(torch.cat(means, dim=1), torch.cat(variances, dim=1))
+
+
+class PriorExtractor(nn.Module):
+    """Global Prior Extractor (3.4): what a degraded image and its sharp one differ in, as numbers.
+
+    The degraded one is enlarged, both are cut into cells of 4 x 4 pixels, and what convolutions
+    find in them is averaged over the image. width: of the embedding.
+    """
+
+    def __init__(self, features: int, blocks: int) -> None:
+        super().__init__()
+        self.width = 4 * features
+        self.enlarge = PixelShuffle(3, 3)
+        self.body = nn.Sequential(
+            conv3x3(2 * 3 * _UNSHUFFLE**2, features),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            *(ResidualBlock(features) for _ in range(blocks)),
+            conv3x3(features, 2 * features),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            conv3x3(2 * features, 2 * features),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            conv3x3(2 * features, self.width),
+            nn.LeakyReLU(SLOPE, inplace=True),
+        )
+        self.mlp = nn.Sequential(
+            nn.Linear(self.width, self.width),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            nn.Linear(self.width, self.width),
+            nn.LeakyReLU(SLOPE, inplace=True),
+        )
+
+    def forward(self, degraded: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) and (B, 3, 2 * H, 2 * W), both 0..1 -> (B, width)."""
+        pair = torch.cat([pad_to(self.enlarge(degraded), 4), pad_to(sharp, 4)], dim=1)
+        # (B, 6, 2 * H, 2 * W) -> (B, 96, H / 2, W / 2) -> (B, width, H / 2, W / 2)
+        found = self.body(F.pixel_unshuffle(pair, _UNSHUFFLE))
+        embedding: torch.Tensor = self.mlp(found.mean(dim=(2, 3)))
+        return embedding
+
+
+class DMIR(nn.Module):
+    """Domain Modulated Integrated Reconstruction (3.5), three groups of modulated blocks."""
+
+    def __init__(self, features: int, blocks: int, width: int) -> None:
+        super().__init__()
+        self.adain = Affine(width, 2 * features)
+        self.merge = conv3x3(2 * features, features)
+        self.groups = nn.ModuleList(ModulatedGroup(blocks, features, width) for _ in range(GROUPS))
+        self.tail = nn.Sequential(
+            conv3x3(features, features // 2),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            conv3x3(features // 2, 3),
+        )
+
+    def forward(
+        self, features: torch.Tensor, embedding: torch.Tensor, statistics: Statistics
+    ) -> torch.Tensor:
+        """(B, 2 * F, H, W), reference's and LR's, (B, width) -> (B, 3, H, W).
+
+        statistics: of the features over the image that they are all or a part of.
+        """
+        gamma, beta = self.adain(embedding)
+        # AdaIN: gamma (x - mean) / deviation + beta, as one product and one sum.
+        scale = gamma * torch.rsqrt(statistics.variance + _EPSILON)
+        values = lrelu(self.merge(modulated(features, scale, beta - scale * statistics.mean)))
+        for group in self.groups:
+            values = group(values, embedding)
+        lr_features = features[:, features.shape[1] // 2 :]
+        sr: torch.Tensor = self.tail(values + lr_features)
+        return sr
+
+
+class ModulatedGroup(nn.Module):
+    """Some modulated blocks and a convolution, around which a skip leads; (B, F, H, W)."""
+
+    def __init__(self, blocks: int, features: int, width: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ModulatedBlock(features, width) for _ in range(blocks))
+        self.conv = conv3x3(features, features)
+
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        values = x
+        for block in self.blocks:
+            values = block(values, embedding)
+        result: torch.Tensor = x + self.conv(values)
+        return result
+
+
+class ModulatedBlock(nn.Module):
+    """x + conv(lrelu(gamma * conv(x) + beta)), (B, F, H, W)."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(features, features)
+        self.conv2 = conv3x3(features, features)
+        self.affine = Affine(width, features)
+
+    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+        values = lrelu(modulated(self.conv1(x), *self.affine(embedding)))
+        result: torch.Tensor = x + self.conv2(values)
+        return result
+
+
+class Affine(nn.Module):
+    """The MLP that makes gamma and beta of an embedding: (B, width) -> twice (B, F, 1, 1)."""
+
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, width)
+        self.output = nn.Linear(width, 2 * features)
+
+    def forward(self, embedding: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both in float32; gamma is around 1 when training starts."""
+        # A few numbers, of which each counts for a whole channel: no place for half precision.
+        with torch.autocast(embedding.device.type, enabled=False):
+            embedding = embedding.to(self.hidden.weight.dtype)
+            values = self.output(lrelu(self.hidden(embedding))).float()
+        gamma, beta = values[:, :, None, None].chunk(2, dim=1)
+        return 1 + gamma, beta
+
+
+def modulated(values: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """values (B, C, H, W) * scale + shift, both (B, C, 1, 1), in the type of the values."""
+    return torch.addcmul(shift.to(values.dtype), values, scale.to(values.dtype))
