@@ -86,8 +86,16 @@ class AWnet(nn.Module):
         return self.fuse(scene, scene.result)
 
     def align(self, inputs: Inputs) -> Scene:
-        """What is done once per image: upscaling, flow and warping. Raises as `forward`."""
+        """What is done once per image: upscaling, flow and warping. Raises as `forward`.
+
+        Mixed precision does not touch it: in half precision a flow is off by tenths of a pixel,
+        and the fusion has most of the work.
+        """
         references = self._references(inputs)
+        with torch.autocast(inputs.lr.device.type, enabled=False):
+            return self._align(inputs, references)
+
+    def _align(self, inputs: Inputs, references: tuple[torch.Tensor, ...]) -> Scene:
         scale = self.config.scale
         upscaled = F.interpolate(inputs.lr, scale_factor=scale, mode="bicubic")
         if self.training and self.config.noise_variance:
@@ -136,7 +144,7 @@ class AWnet(nn.Module):
         residual = warped - upscaled.repeat(1, count, 1, 1)
         # (B, 8 N + 3, H, W). The flow learns by the warped pixels alone.
         features = torch.cat((warped, upscaled, flow, residual), 1).detach()
-        found = self.mask(features, seen[:2], frame[2:])
+        found = self.mask(features, seen[:2], frame[2:]).to(upscaled.dtype)
         filters, logits = found.split((_TAPS * count, found.shape[1] - _TAPS * count), 1)
         # Equations 6 and 9; what a reference cannot show is the image's share.
         shares = logits.sigmoid() if count == 1 else logits.softmax(1)[:, :count]
