@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -32,14 +33,28 @@ class Statistics:
     variance: torch.Tensor
 
     @classmethod
-    def of(cls, values: torch.Tensor) -> Statistics:
-        """Those of (B, C, H, W); some channels at a time, as half-precision ones are copied."""
-        found = [
-            torch.var_mean(part.float(), dim=(2, 3), correction=0, keepdim=True)
-            for part in torch.split(values, 16, dim=1)
-        ]
-        variances, means = zip(*found, strict=True)
-        return cls(torch.cat(means, dim=1), torch.cat(variances, dim=1))
+    def of(cls, parts: Iterable[torch.Tensor]) -> Statistics:
+        """Those of an image that comes in parts (B, C, h, w), each pixel once."""
+        count = 0
+        mean, squares = torch.zeros(1), torch.zeros(1)  # sum of squared distances from the mean
+        for part in parts:
+            more = part.shape[2] * part.shape[3]
+            # Some channels at a time, as half-precision ones are copied.
+            moments = [
+                torch.var_mean(some.float(), dim=(2, 3), correction=0, keepdim=True)
+                for some in torch.split(part, 16, dim=1)
+            ]
+            variance, other = (torch.cat(found, dim=1) for found in zip(*moments, strict=True))
+            if not count:
+                count, mean, squares = more, other, more * variance
+                continue
+            apart = other - mean
+            squares = squares + more * variance + apart.square() * (count * more / (count + more))
+            mean = mean + apart * (more / (count + more))
+            count += more
+        if not count:
+            raise ValueError("an image without parts has no statistics")
+        return cls(mean, squares / count)
 
 
 class PriorExtractor(nn.Module):

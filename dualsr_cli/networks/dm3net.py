@@ -30,6 +30,7 @@ What the text leaves open was chosen thus:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -47,6 +48,8 @@ _SCALES = (1, 2, 4)  # LR pixels for each place of the matching features
 _UP = 2  # result pixels for each LR pixel
 _CELL = _SCALES[-1]  # LR pixels that all scales have whole places for
 _PATCH = 3  # of matching features
+_COMBINED = 2 * _CELL  # LR pixels around a place that what is combined there depends on
+_BAND = 1 << 18  # LR pixels that are combined at once: their features have 512 MiB
 _FLOW_CELL, _FLOW_LEAST = 8, 128  # RAFT's stride, and the least side that its pyramid takes
 
 
@@ -128,8 +131,8 @@ class DM3Net(nn.Module):
     "embedding_truth", of the LR and the truth, which the domain-aware loss brings "embedding" near
     to, and "sr_truth", the result under it, to be supervised as well (3.5).
 
-    Once for an image: `encode`, and `statistics` of what `combine` gives. Tile by tile: `combine`
-    of `Encoded.crop` and `reconstruct`; `margin` LR pixels around a tile take part in it.
+    Once for an image: `encode` and `statistics`. Tile by tile: `combine` of what `Encoded.crop`
+    gives, and `reconstruct`; `margin` LR pixels around a tile take part in it.
     """
 
     def __init__(self, config: DM3NetConfig | None = None) -> None:
@@ -173,7 +176,7 @@ class DM3Net(nn.Module):
         height, width = lr.shape[2:]
         encoded = self.encode(lr, lr_center, ref)
         features = self.combine(encoded)
-        statistics = self.statistics(features)
+        statistics = Statistics.of([features])
 
         def result(embedding: torch.Tensor) -> torch.Tensor:
             sr = self.reconstruct(features, embedding, statistics)
@@ -205,7 +208,7 @@ class DM3Net(nn.Module):
         for scale, query, key in zip(_SCALES, queries, keys, strict=True):
             matches = search(query, key, patch=_PATCH, key_mask=self._key_mask(key, size, scale))
             found.append(matches)  # eq. 3
-            confidence.append(similarity(query, key, matches))  # eq. 4
+            confidence.append(similarity(query.float(), key.float(), matches))  # eq. 4
         return Encoded(self.lr_encoder(lr), tuple(found), tuple(confidence), value, embedding, flow)
 
     def combine(self, encoded: Encoded) -> torch.Tensor:
@@ -216,12 +219,23 @@ class DM3Net(nn.Module):
         ):
             up = _UP * scale
             stitched = reassemble(encoded.value, found, patch=_PATCH, scale=up)
-            warped.append(stitched * F.interpolate(confidence, scale_factor=up, mode="bilinear"))
+            weight = F.interpolate(confidence, scale_factor=up, mode="bilinear")
+            warped.append(stitched * weight.to(stitched.dtype))
         return torch.cat([self.fusion_head(warped), self.upsample(encoded.features)], dim=1)
 
-    def statistics(self, features: torch.Tensor) -> Statistics:
-        """Of what `combine` gives for the whole image."""
-        return Statistics.of(features)
+    def statistics(self, encoded: Encoded) -> Statistics:
+        """Of what `combine` gives for the whole image, which is made in bands of rows."""
+        height, width = encoded.features.shape[2:]
+        rows = max(1, _BAND // (width * _CELL)) * _CELL
+
+        def bands() -> Iterator[torch.Tensor]:
+            for top in range(0, height, rows):
+                bottom = min(height, top + rows)
+                first, last = max(0, top - _COMBINED), min(height, bottom + _COMBINED)
+                features = self.combine(encoded.crop(first, 0, last, width))
+                yield features[:, :, _UP * (top - first) : _UP * (bottom - first)]
+
+        return Statistics.of(bands())
 
     def reconstruct(
         self, features: torch.Tensor, embedding: torch.Tensor, statistics: Statistics

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from dualsr_cli.matching import prune_keys
-from dualsr_cli.networks import Inputs, load_into, read_weights
-from dualsr_cli.networks.dm3net import DM3Net, DM3NetConfig, Encoded, Flow
+from dualsr_cli.networks import Inputs, dm3net, load_into, read_weights
+from dualsr_cli.networks.dm3net import DM3Net, DM3NetConfig, Encoded, Flow, Statistics
 
 GOLDEN = Path(__file__).parent / "golden" / "dm3net.npz"
 COMPACT = DM3NetConfig.compact()
@@ -179,7 +179,7 @@ def test_both_results_in_training_and_one_at_inference() -> None:
     # They differ in the embedding alone.
     encoded = encode(network, inputs)
     features = network.combine(encoded)
-    statistics = network.statistics(features)
+    statistics = network.statistics(encoded)
     assert torch.equal(network.reconstruct(features, encoded.embedding, statistics), one.sr)
     other = network.prior_truth(inputs.lr, inputs.hr)
     assert (network.reconstruct(features, other, statistics) - one.sr).abs().max() > 1e-3
@@ -207,19 +207,25 @@ def test_the_priors_learn_from_their_own_result_only() -> None:
     assert all(weight.grad is not None for weight in network.prior_ref.parameters())
 
 
-def test_statistics_normalise_what_comes_together(network: DM3Net) -> None:
-    features = network.combine(encode(network, photos((20, 16), (4, 0, 16, 12))))
-    found = network.statistics(features)
+def test_statistics_are_those_of_the_whole_image(
+    network: DM3Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = encode(network, photos((44, 16), (4, 0, 16, 12)))
+    features = network.combine(encoded)
+    monkeypatch.setattr(dm3net, "_BAND", 8 * 16)  # 8 rows in a band, and 4 in the last
+    found = network.statistics(encoded)
     expected = F.instance_norm(features.double(), eps=1e-5)
     normalised = (features - found.mean) * torch.rsqrt(found.variance + 1e-5)
     torch.testing.assert_close(normalised.double(), expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="without parts"):
+        Statistics.of([])
 
 
 def test_a_tile_is_part_of_the_whole(network: DM3Net) -> None:
     inputs = photos((96, 88), (20, 24, 60, 64))
     encoded = encode(network, inputs)
     features = network.combine(encoded)
-    statistics = network.statistics(features)
+    statistics = network.statistics(encoded)
     whole = network.reconstruct(features, encoded.embedding, statistics)
     margin = network.margin
     assert margin % 4 == 0
