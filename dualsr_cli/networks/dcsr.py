@@ -1,0 +1,564 @@
+"""DCSR: dual-camera super-resolution with aligned attention (Wang et al., ICCV 2021).
+
+Every LR patch takes over its most similar reference patch (aligned attention, section 3.1: a search
+by cosine, then a small affine transform of each patch that was found), first features from coarse
+to fine, in the end the reference's high band, each as far as the confidence map allows (adaptive
+fusion, section 3.2). Names of parameters are those of the published checkpoints, whose 194 tensors
+serve both of its modes, "4K" and "8K".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dualsr_cli.matching import Correspondence, coarse_boxes, reassemble, search
+from dualsr_cli.networks.contract import Inputs, Outputs
+
+_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's R, G and B
+_STD = (0.229, 0.224, 0.225)
+_SLOPE = 0.2
+_MATCH_CHANNELS = 16
+_HALO = 3  # places around a tile that its own query patches depend on
+
+
+@dataclass(frozen=True)
+class DCSRConfig:
+    """What a DCSR is built from; the defaults are the published one.
+
+    scale: 2 (CameraFusion), or 4 (CUFED5), of which the paper draws one more level than was
+    released. n_feats: channels of all features. blocks: residual blocks of the input encoder and of
+    the first decoder; the other decoders and the reference encoders have half as many, even.
+    match_feats: channels of the matching encoder's first block (VGG19's has 64).
+
+    match_half: match at half of LR's resolution, the published "8K" mode: a fourth of the queries
+    and of the keys, patches of twice the side. Otherwise LR is upsampled x2 first ("4K").
+
+    tile: the side, in LR pixels, of the squares of LR that search one window of the reference; even
+    with match_half. reach: how far that window goes beyond the square it belongs to, in LR pixels.
+    Raises ValueError for what cannot be.
+    """
+
+    COMPACT: ClassVar[DCSRConfig]
+    """Quick enough to be trained and run on two CPU cores."""
+
+    scale: int = 2
+    n_feats: int = 64
+    blocks: int = 8
+    match_feats: int = 64
+    match_half: bool = False
+    tile: int = 128
+    reach: int = 32
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 4):
+            raise ValueError(f"a scale of {self.scale} is unknown: take 2 or 4")
+        if self.n_feats < 2 or self.match_feats < 1 or self.blocks < 2 or self.blocks % 2:
+            raise ValueError(
+                f"{self.n_feats} and {self.match_feats} channels with {self.blocks} blocks: take "
+                "2 channels or more and an even number of blocks"
+            )
+        if self.tile < 8 or self.reach < 0 or (self.tile % 2 and self.match_half):
+            raise ValueError(f"no search in tiles of {self.tile}, {self.reach} pixels around them")
+
+    @property
+    def step(self) -> int:
+        """LR pixels from one place of the matching features to the next."""
+        return 2 if self.match_half else 1
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """How much finer than LR each level is at which features are fused, coarse to fine."""
+        return (1, 2, 4)[: self.scale.bit_length()]
+
+
+DCSRConfig.COMPACT = DCSRConfig(n_feats=24, blocks=2, match_feats=16)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A reference, encoded once for all tiles of an image. h and w are those of its box in lr.
+
+    image: (B, 3, s * h, s * w), its sides multiples of what the levels need. key: (B, 16, h / step,
+    w / step), the matching features. high_band: I^Ref - I^Ref down up, like image. features: (B, n,
+    f * h, f * w) for each level's factor f, coarse to fine; guides: the image at the same sizes.
+    """
+
+    image: torch.Tensor
+    key: torch.Tensor
+    high_band: torch.Tensor
+    features: tuple[torch.Tensor, ...]
+    guides: tuple[torch.Tensor, ...]
+
+
+class DCSR(nn.Module):
+    """The network. `forward` is the way to use it; its three steps can be taken one by one."""
+
+    def __init__(self, config: DCSRConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DCSRConfig()
+        n_feats, blocks, step = config.n_feats, config.blocks, config.step
+        self.feature_match = FeatureMatching(config.match_feats, config.match_half)
+        self.input_encoder = InputEncoder(blocks, n_feats)
+        levels = len(config.factors)
+        for level in range(1, levels + 1):
+            # The reference's levels are numbered from the finest on, those of the result from the
+            # coarsest on: `fusion1` takes what `ref_encoder2` made, where there are two.
+            channels, stride = (3, 1) if level == 1 else (n_feats, 2)
+            encoder = nn.Sequential(
+                _activated(channels, n_feats, 3, stride), _activated(n_feats, n_feats, 3)
+            )
+            fusion = nn.Sequential(
+                _activated(2 * n_feats, n_feats, 5), _activated(n_feats, n_feats, 3)
+            )
+            self.add_module(f"ref_encoder{level}", encoder)
+            self.add_module(f"res{level}", ResList(blocks // 2, n_feats))
+            self.add_module(f"fusion{level}", fusion)
+            self.add_module(
+                f"decoder{level}", ResList(blocks if level == 1 else blocks // 2, n_feats)
+            )
+            self.add_module(f"alpha{level}", _embedding(1, 16, n_feats))
+        self.decoder_tail = nn.Sequential(
+            _convolution(n_feats, n_feats // 2, 3),
+            nn.LeakyReLU(_SLOPE, inplace=True),
+            _convolution(n_feats // 2, 3, 3),
+        )
+        self.add_module(f"alpha{levels + 1}", _embedding(4, 32, 3))
+        # aa1 is that of the image; aa2, of the coarsest level, aligns nothing and has no weights.
+        self.aa1 = AlignedAttention(config.scale * step)
+        for level, factor in enumerate(config.factors[1:], 2):
+            self.add_module(f"aa{level + 1}", AlignedAttention(factor * step))
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Any size. Outputs.maps: "confidence" (B, 1, H', W'), the similarity of what was matched.
+
+        H' and W' are LR's, with `match_half` ceil(H / 2) and ceil(W / 2). The confidence alone
+        carries gradients to the matching features, as published.
+        """
+        height, width = (self.config.scale * side for side in inputs.lr.shape[2:])
+        lr = _filled(inputs.lr, self.config.step)
+        reference = self.encode_reference(inputs.ref)
+        found = self.match(lr, reference, inputs.box)
+        sr = self.restore(lr, found, reference)[..., :height, :width]
+        return Outputs(sr, {"confidence": found.similarity[:, None]})
+
+    @property
+    def margin(self) -> int:
+        """LR pixels around a tile that its result depends on in `restore`, a multiple of 2."""
+        blocks = self.config.blocks
+        reach = (2 * blocks + 2) + 3 + (2 * blocks + 1) + 2 / self.config.scale
+        for factor in self.config.factors[1:]:
+            reach += (blocks + 1 + 3 + 4) / factor
+        return 2 * math.ceil(reach / 2)
+
+    def encode_reference(self, ref: torch.Tensor) -> Reference:
+        """All that is made from ref (B, 3, s * h, s * w) alone; once for an image."""
+        scale = self.config.scale
+        image = _filled(ref, scale * self.config.step)
+        small = F.avg_pool2d(image, scale)
+        features: list[torch.Tensor] = []
+        values = image
+        for level in range(1, len(self.config.factors) + 1):
+            values = self.get_submodule(f"ref_encoder{level}")(values)
+            values = self.get_submodule(f"res{level}")(values)
+            features.insert(0, values)
+        return Reference(
+            image=image,
+            key=self.feature_match.features(self.feature_match.prepare(small)),
+            high_band=image - _enlarged(small, scale),
+            features=tuple(features),
+            guides=tuple(F.avg_pool2d(image, scale // factor) for factor in self.config.factors),
+        )
+
+    def match(self, lr: torch.Tensor, reference: Reference, box: torch.Tensor) -> Correspondence:
+        """The search, tile by tile, of eq. 1: index map P and confidence map C.
+
+        lr: (B, 3, H, W), the whole image, H and W multiples of `step`; box: (B, 4), as of `Inputs`.
+        Returns (B, H / step, W / step) of indices into reference.key.
+
+        A tile searches a window of the reference: that around its own place where it lies in the
+        box or less than a tile from it, or else that which coarse patch selection finds.
+        """
+        config = self.config
+        prepared = self.feature_match.prepare(lr)
+        size = [side // 2 for side in prepared.shape[2:]]
+        side = config.tile // config.step
+        windows = self._windows(lr, reference, box)
+        rows = []
+        for row, top in enumerate(range(0, size[0], side)):
+            columns = []
+            for column, left in enumerate(range(0, size[1], side)):
+                tile = Area(top, min(top + side, size[0]), left, min(left + side, size[1]))
+                around = tile.grown(_HALO, size)
+                query = self.feature_match.features(around.times(2).of(prepared))
+                one_more = tile.grown(1, size)  # what the patches themselves reach
+                query = one_more.within(around).of(query)
+                found = [
+                    _search_window(
+                        query[n : n + 1],
+                        tile.within(one_more),
+                        reference.key[n : n + 1],
+                        windows[n][row][column],
+                    )
+                    for n in range(len(lr))
+                ]
+                columns.append([torch.cat(maps) for maps in zip(*found, strict=True)])
+            rows.append([torch.cat(maps, dim=2) for maps in zip(*columns, strict=True)])
+        index, similarity = (torch.cat(maps, dim=1) for maps in zip(*rows, strict=True))
+        return Correspondence(index, similarity, (reference.key.shape[2], reference.key.shape[3]))
+
+    def restore(
+        self, lr: torch.Tensor, found: Correspondence, reference: Reference
+    ) -> torch.Tensor:
+        """Fusion from coarse to fine: (B, 3, s * H, s * W).
+
+        lr (B, 3, H, W) and found (B, H / step, W / step): the whole image or a tile of both, which
+        starts at a multiple of `step` and has `margin` around what is wanted of it, save where
+        the image ends. Within the margin a tile's result is not the image's.
+        """
+        config = self.config
+        features = self.input_encoder(lr)
+        confidence = _enlarged(found.similarity[:, None].to(lr.dtype), config.step)
+        query, guide = lr, reference.image
+        for level, factor in enumerate(config.factors, 1):
+            values = reference.features[level - 1]
+            cell = factor * config.step
+            if level == 1:
+                warped = _matched(values, found, cell)
+            else:
+                features, confidence = _enlarged(features, 2), _enlarged(confidence, 2)
+                query = _enlarged(lr, factor)
+                guide = _matched(reference.guides[level - 1], found, cell)
+                warped = self.get_submodule(f"aa{level + 1}")(values, found, query, guide)
+            fused = self.get_submodule(f"fusion{level}")(torch.cat([warped, features], dim=1))
+            gate = self.get_submodule(f"alpha{level}")(confidence)
+            features = gate * fused + features  # (3)
+            features = self.get_submodule(f"decoder{level}")(features)
+        high_band = self.aa1(reference.high_band, found, query, guide)
+        embedding = self.get_submodule(f"alpha{len(config.factors) + 1}")
+        gate = embedding(torch.cat([confidence, high_band], dim=1))
+        result: torch.Tensor = self.decoder_tail(features) + high_band * gate  # (4)
+        return result
+
+    def _windows(
+        self, lr: torch.Tensor, reference: Reference, box: torch.Tensor
+    ) -> list[list[list[Area]]]:
+        """The window of keys for each image, row and column of tiles."""
+        config = self.config
+        tile, step = config.tile, config.step
+        size = reference.key.shape[2:]
+        sides = [min(side, -(-(tile + 2 * config.reach) // step)) for side in size]
+        coarse: list[list[list[list[int]]]] | None = None
+        found: list[list[list[Area]]] = []
+        for n, (top, left, bottom, right) in enumerate(box.tolist()):
+            rows = []
+            for row, y in enumerate(range(0, lr.shape[2], tile)):
+                columns = []
+                for column, x in enumerate(range(0, lr.shape[3], tile)):
+                    near_rows = top - 2 * tile < y < bottom + tile
+                    if near_rows and left - 2 * tile < x < right + tile:
+                        place = [y - top, x - left]
+                    else:
+                        if coarse is None:
+                            boxes = coarse_boxes(
+                                lr,
+                                reference.image,
+                                (tile, tile),
+                                query_factor=8,
+                                key_factor=8 * config.scale,
+                            )
+                            coarse = boxes.tolist()
+                        place = [first // config.scale for first in coarse[n][row][column][:2]]
+                    first = [
+                        max(0, min((start - config.reach) // step, whole - window))
+                        for start, whole, window in zip(place, size, sides, strict=True)
+                    ]
+                    columns.append(
+                        Area(first[0], first[0] + sides[0], first[1], first[1] + sides[1])
+                    )
+                rows.append(columns)
+            found.append(rows)
+        return found
+
+
+@dataclass(frozen=True)
+class Area:
+    """A rectangle of places."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def of(self, maps: torch.Tensor) -> torch.Tensor:
+        """What lies there of maps (..., H, W)."""
+        return maps[..., self.top : self.bottom, self.left : self.right]
+
+    def grown(self, by: int, size: list[int] | torch.Size) -> Area:
+        """With `by` more places on each side, as far as a map of `size` goes."""
+        return Area(
+            max(0, self.top - by),
+            min(size[0], self.bottom + by),
+            max(0, self.left - by),
+            min(size[1], self.right + by),
+        )
+
+    def times(self, factor: int) -> Area:
+        return Area(
+            factor * self.top, factor * self.bottom, factor * self.left, factor * self.right
+        )
+
+    def within(self, other: Area) -> Area:
+        """The same places, counted from the corner of `other`."""
+        return Area(
+            self.top - other.top,
+            self.bottom - other.top,
+            self.left - other.left,
+            self.right - other.left,
+        )
+
+
+class FeatureMatching(nn.Module):
+    """The shared encoder of LR and Ref for the search: VGG19 up to relu2_1, then 16 channels.
+
+    Features have half the resolution of what they are made from, which is LR, or LR upsampled.
+    """
+
+    def __init__(self, width: int, half: bool) -> None:
+        super().__init__()
+        self._half = half
+        self.feature_extract = nn.Sequential(
+            _convolution(3, width, 3),
+            nn.ReLU(inplace=True),
+            _convolution(width, width, 3),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            _convolution(width, 2 * width, 3),
+            nn.ReLU(inplace=True),
+        )
+        self.feature_extract.add_module("map", _activated(2 * width, _MATCH_CHANNELS, 1))
+        # Constants, though the checkpoints hold them among the weights.
+        self.sub_mean = nn.Conv2d(3, 3, 1).requires_grad_(False)
+        std = torch.tensor(_STD)
+        self.sub_mean.weight.copy_((torch.eye(3) / std[:, None])[..., None, None])
+        self.sub_mean.bias = nn.Parameter(-torch.tensor(_MEAN) / std, requires_grad=False)
+
+    def prepare(self, image: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) normalised and, unless matching at half resolution, (B, 3, 2H, 2W).
+
+        The upsampling aligns the image's corners, so that it has to be done for all of an image.
+        """
+        values: torch.Tensor = self.sub_mean(image)
+        if self._half:
+            return values
+        return F.interpolate(values, scale_factor=2, mode="bicubic", align_corners=True)
+
+    def features(self, prepared: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W), sides even -> (B, 16, H / 2, W / 2)."""
+        values: torch.Tensor = self.feature_extract(prepared)
+        return values
+
+
+class AlignedAttention(nn.Module):
+    """Coarse warp by the index map, then each patch is transformed (section 3.1)."""
+
+    def __init__(self, cell: int) -> None:
+        super().__init__()
+        self._cell = cell
+        self.align = LocalTransformer(cell)
+
+    def forward(
+        self,
+        value: torch.Tensor,
+        found: Correspondence,
+        query: torch.Tensor,
+        matched_ref: torch.Tensor,
+    ) -> torch.Tensor:
+        """value (B, C, cell * Hk, cell * Wk) -> (B, C, cell * Hq, cell * Wq).
+
+        query: I^LR upsampled; matched_ref: the reference image warped like the value; both (B, 3)
+        of the result's size.
+        """
+        matched = _matched(value, found, self._cell)
+        aligned: torch.Tensor = self.align(matched, query, matched_ref)
+        return aligned
+
+
+class LocalTransformer(nn.Module):
+    """The local spatial transformer T of eq. 2: three numbers for each patch of cell x cell.
+
+    They stretch its rows and its columns and turn it, about its middle; 1, 1, 1 leaves it alone.
+    """
+
+    def __init__(self, cell: int) -> None:
+        super().__init__()
+        self._cell = cell
+        self.conv1 = nn.Sequential(
+            _convolution(3, 32, 5),
+            nn.LeakyReLU(_SLOPE, inplace=True),
+            ResBlock(32),
+            nn.LeakyReLU(_SLOPE, inplace=True),
+        )
+        self.p_conv = nn.Sequential(
+            _convolution(64, 32, 5, stride=cell),
+            nn.LeakyReLU(_SLOPE, inplace=True),
+            ResBlock(32),
+            nn.LeakyReLU(_SLOPE, inplace=True),
+            _convolution(32, 3, 1),
+        )
+
+    def forward(
+        self, matched: torch.Tensor, query: torch.Tensor, matched_ref: torch.Tensor
+    ) -> torch.Tensor:
+        """matched (B, C, cell * h, cell * w), aligned; the images (B, 3) have the same size."""
+        images = torch.cat([self.conv1(matched_ref), self.conv1(query)], dim=1)
+        affine = (self.p_conv(images) + 1).clamp(-3, 3)  # (B, 3, h, w)
+        return transform_patches(matched, affine, self._cell)
+
+
+def transform_patches(maps: torch.Tensor, affine: torch.Tensor, cell: int) -> torch.Tensor:
+    """Each patch of maps (B, C, cell * h, cell * w) read through its own transform, bilinearly.
+
+    affine (B, 3, h, w): factors of a pixel's distance from its patch's middle, along the rows and
+    along the columns, and 1 + the angle to turn it by, in units of 60 degrees. Beyond the map lies
+    one mirrored pixel; what reads that pixel's outer edge or further counts it twice, along each
+    axis: so the published code has it, and its weights have learned it.
+    """
+    maps = F.pad(maps.float(), (1, 1, 1, 1), mode="reflect")
+    batch, _, height, width = affine.shape
+    down, right, angle = affine.float().permute(0, 2, 3, 1)[..., None, None].unbind(3)
+    offset = torch.arange(cell, device=maps.device) - (cell - 1) / 2
+    y, x = down * offset[:, None], right * offset  # (B, h, w, cell, 1) and (B, h, w, 1, cell)
+    angle = (angle - 1) * 1.0472  # the published digits of pi / 3
+    sine, cosine = angle.sin(), angle.cos()
+    middle = 1 + (cell - 1) / 2
+    rows = torch.arange(height, device=maps.device)[:, None, None, None] * cell + middle
+    columns = torch.arange(width, device=maps.device)[:, None, None] * cell + middle
+    y, x = rows + y * cosine - x * sine, columns + y * sine + x * cosine
+    size = batch, cell * height, cell * width
+    y, x = (axis.transpose(2, 3).reshape(size) for axis in (y, x))
+    last_y, last_x = maps.shape[2] - 1, maps.shape[3] - 1
+    grid = torch.stack([x * (2 / last_x) - 1, y * (2 / last_y) - 1], dim=3)
+    sampled = F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
+    twice = 1 + ((y < 0) | (y >= last_y)).float()
+    twice = twice * (1 + ((x < 0) | (x >= last_x)).float())
+    return (sampled * twice[:, None]).to(affine.dtype)
+
+
+class ResBlock(nn.Module):
+    """Convolution, LeakyReLU, convolution; added to what came in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = _convolution(channels, channels, 3)
+        self.conv2 = _convolution(channels, channels, 3)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> the same."""
+        between = F.leaky_relu(self.conv1(values), _SLOPE, inplace=True)
+        result: torch.Tensor = self.conv2(between) + values
+        return result
+
+
+class ResList(nn.Module):
+    """Residual blocks and a convolution; added to what came in."""
+
+    def __init__(self, blocks: int, channels: int) -> None:
+        super().__init__()
+        self.RBs = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
+        self.conv_tail = _convolution(channels, channels, 3)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) -> the same."""
+        result: torch.Tensor = self.conv_tail(self.RBs(values)) + values
+        return result
+
+
+class InputEncoder(ResList):
+    """The encoder of LR: a convolution and LeakyReLU, then residual blocks."""
+
+    def __init__(self, blocks: int, channels: int) -> None:
+        super().__init__(blocks, channels)
+        self.conv_head = _convolution(3, channels, 3)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) -> (B, C, H, W)."""
+        return super().forward(F.leaky_relu(self.conv_head(values), _SLOPE, inplace=True))
+
+
+def _search_window(
+    query: torch.Tensor, queries: Area, key: torch.Tensor, window: Area
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Some places of a query map among some of a key map, both (1, C, H, W).
+
+    Returns index (1, h, w) into all of the key map, -1 where there is none, and similarity.
+    """
+    around = window.grown(1, key.shape[2:])  # what the patches reach
+    keys = around.of(key)
+    inside = window.within(around)
+    found = search(query, keys, query_mask=_only(query, queries), key_mask=_only(keys, inside))
+    similarity = found.similarity
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
+        similarity = _similarity(query, keys, found.index)
+    rows, columns = found.places()
+    index = (rows + around.top) * key.shape[3] + columns + around.left
+    index = torch.where(found.index < 0, -1, index)
+    return queries.of(index), queries.of(similarity)
+
+
+def _only(maps: torch.Tensor, area: Area) -> torch.Tensor:
+    """(1, H, W) bool: the places of an area."""
+    mask = torch.zeros(1, *maps.shape[2:], dtype=torch.bool, device=maps.device)
+    area.of(mask).fill_(True)
+    return mask
+
+
+def _similarity(query: torch.Tensor, key: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """The cosine of each query's patch with that of its key, (1, Hq, Wq), for gradients."""
+    queries, keys = _unit_patches(query), _unit_patches(key)
+    places = index.flatten(1).clamp(min=0)[:, None].expand(-1, keys.shape[1], -1)
+    cosine = (queries * keys.gather(2, places)).sum(dim=1)
+    return cosine.view_as(index).masked_fill(index < 0, 0)
+
+
+def _unit_patches(maps: torch.Tensor) -> torch.Tensor:
+    """(1, C, H, W) -> (1, C * 9, H * W), mirrored at the border as the search has it."""
+    for axis, ends in ((2, (0, 0, 1, 1)), (3, (1, 1, 0, 0))):
+        maps = F.pad(maps.float(), ends, mode="reflect" if maps.shape[axis] > 1 else "replicate")
+    return F.normalize(F.unfold(maps, 3), dim=1)
+
+
+def _matched(value: torch.Tensor, found: Correspondence, cell: int) -> torch.Tensor:
+    """F^Ref_matched: the patches of cell x cell pixels that were found, side by side."""
+    return reassemble(value, found, patch=1, scale=cell)
+
+
+def _filled(image: torch.Tensor, multiple: int) -> torch.Tensor:
+    """With its last row and column repeated up to the next multiple of a size."""
+    down, right = (-side % multiple for side in image.shape[2:])
+    return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+
+
+def _enlarged(maps: torch.Tensor, factor: int) -> torch.Tensor:
+    if factor == 1:
+        return maps
+    return F.interpolate(maps, scale_factor=factor, mode="bicubic", align_corners=False)
+
+
+def _convolution(channels: int, result: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels, result, kernel, stride, padding=kernel // 2)
+
+
+def _activated(channels: int, result: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    convolution = _convolution(channels, result, kernel, stride)
+    return nn.Sequential(convolution, nn.LeakyReLU(_SLOPE, inplace=True))
+
+
+def _embedding(channels: int, width: int, result: int) -> nn.Sequential:
+    """g of eq. 3 and 4: the confidence of the neighbours is taken into account."""
+    return nn.Sequential(_activated(channels, width, 7), _activated(width, result, 3))
