@@ -79,11 +79,8 @@ class _Branch(nn.Module):
         image = (image - self.mean) / self.std
         height, width = image.shape[2:]
         rows, columns = height // CELL, width // CELL
-        # The result's corners lie on the image's (align_corners): rows are a little over 4 apart.
-        position = torch.arange(rows, dtype=torch.float32) * ((height - 1) / max(1, rows - 1))
-        above = position.long().clamp(max=height - 1)
-        below = (above + 1).clamp(max=height - 1)
-        share = (position - above)[:, None].to(image)
+        above, below, share = corner_aligned(height, rows)
+        share = share[:, None].to(image)
         found = []
         for band in torch.split(torch.arange(rows), max(1, _HELD // (CELL * width))):
             start = max(0, int(above[band[0]]) - _REACH)
@@ -91,10 +88,20 @@ class _Branch(nn.Module):
             features = self.model(image[:, :, start:stop])  # (B, C, stop - start, W)
             upper = features[:, :, (above[band] - start).to(image.device)]
             lower = features[:, :, (below[band] - start).to(image.device)]
-            lines = torch.lerp(upper, lower, share[band.to(share.device)].to(upper.dtype))
+            lines = torch.lerp(upper, lower, share[band.to(image.device)].to(upper.dtype))
             size = (len(band), columns)
             found.append(F.interpolate(lines, size, mode="bilinear", align_corners=True))
         return torch.cat(found, dim=2)
+
+
+def corner_aligned(height: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Bilinear resizing with corners on corners (align_corners), of rows: (rows,) each.
+
+    The row above each of the result's, the one below it, and the share that the latter has.
+    """
+    place = torch.arange(rows, dtype=torch.float32) * ((height - 1) / max(1, rows - 1))
+    above = place.long().clamp(max=height - 1)
+    return above, (above + 1).clamp(max=height - 1), place - above
 
 
 def match(query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

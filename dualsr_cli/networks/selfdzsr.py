@@ -7,23 +7,33 @@ nothing bends LR any more. Equations, sections and figures are those of the pape
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, taps_at
 from dualsr_cli.networks._selfdzsr_degradation import (
     DegradationNetwork,
     MeanShift,
     SpaceToDepth,
 )
-from dualsr_cli.networks._selfdzsr_student import CELL, LEAST, Student, match
+from dualsr_cli.networks._selfdzsr_student import (
+    CELL,
+    LEAST,
+    Student,
+    corner_aligned,
+    match,
+)
+from dualsr_cli.networks.blocks import conv3x3
 from dualsr_cli.networks.contract import Inputs, Outputs
 
+_HELD = 1 << 18  # pixels of a band that is worked on at once: 128 MiB of twice 64 features
+_STRIDE = 16  # of the encoder that makes the modulating vector
 _MARGIN = 2 * CELL  # pixels: what lies nearer to LR's border has no match for some of its taps
-_TAPS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # G of eq. 6
+Window = tuple[int, int, int, int]
+"""Top, left, bottom, right in pixels of LR."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,21 @@ class Reference:
     keys: torch.Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """All that is made once an image; H' and W' are LR's sides with the margin around it.
+
+    lr: (B, 3, H', W'). fused: LR's and the warped Ref's features (B, C, H', W'). vector: (B, C, 1,
+    1), which modulates the blocks. confidence: (B, 1, ceil(H / 4), ceil(W / 4)). size: (H, W).
+    """
+
+    lr: torch.Tensor
+    fused: torch.Tensor
+    vector: torch.Tensor
+    confidence: torch.Tensor
+    size: tuple[int, int]
+
+
 class SelfDZSR(nn.Module):
     """Student, RefSR and, for training, the degradation network.
 
@@ -98,7 +123,12 @@ class SelfDZSR(nn.Module):
         """
         if self.training:
             return self._learn(inputs, noise)
-        scale = self.config.scale
+        encoded = self.encode(inputs)
+        sr = self.render(encoded, (0, 0, *encoded.size))
+        return Outputs(sr, {"confidence": encoded.confidence})
+
+    def encode(self, inputs: Inputs) -> Encoded:
+        """Once an image (figure 4): all that sees more of it than the surroundings of a pixel."""
         height, width = inputs.lr.shape[2:]
         lr = _extended(inputs.lr)
         reference = self.encode_reference(inputs.ref)
@@ -108,14 +138,34 @@ class SelfDZSR(nn.Module):
         fused = self.refsr.fuse(aligned, guide, offsets, reference, box)
         inner = fused[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
         vector = self.refsr.modulation(inputs.lr_center(), inputs.ref, inner)
-        sr = self.refsr.restore(aligned, fused, vector)
-        first = scale * _MARGIN
-        sr = sr[:, :, first : first + scale * height, first : first + scale * width]
-        cells = (
-            slice(_MARGIN // CELL, _MARGIN // CELL - (-height // CELL)),
-            slice(_MARGIN // CELL, _MARGIN // CELL - (-width // CELL)),
+        first = _MARGIN // CELL
+        confidence = confidence[
+            :, :, first : first - (-height // CELL), first : first - (-width // CELL)
+        ]
+        return Encoded(lr, fused, vector, confidence, (height, width))
+
+    @property
+    def margin(self) -> int:
+        """Pixels of LR around a window that its result depends on, beside what is global.
+
+        Two for each block, one before and one after them; upsampling and tail see less than 2.
+        """
+        return 2 * self.config.blocks + 4
+
+    def render(self, encoded: Encoded, window: Window) -> torch.Tensor:
+        """The result of a window of LR, (B, 3, s * height, s * width)."""
+        scale = self.config.scale
+        top, left = (max(0, side + _MARGIN - self.margin) for side in window[:2])
+        bottom, right = (
+            min(most, side + _MARGIN + self.margin)
+            for side, most in zip(window[2:], encoded.lr.shape[2:], strict=True)
         )
-        return Outputs(sr, {"confidence": confidence[:, :, cells[0], cells[1]]})
+        aligned, _ = self.refsr.align(encoded.lr[:, :, top:bottom, left:right])
+        fused = encoded.fused[:, :, top:bottom, left:right]
+        sr = self.refsr.restore(aligned, fused, encoded.vector)
+        rows = slice(scale * (window[0] + _MARGIN - top), scale * (window[2] + _MARGIN - top))
+        columns = slice(scale * (window[1] + _MARGIN - left), scale * (window[3] + _MARGIN - left))
+        return sr[:, :, rows, columns]
 
     def encode_reference(self, ref: torch.Tensor) -> Reference:
         """Once an image: Ref (B, 3, H, W), RGB, 0..1, of any size."""
@@ -173,38 +223,38 @@ class RefSR(nn.Module):
         self.blocks = config.blocks
         self.ref_extractor = nn.Sequential(
             MeanShift(),
-            nn.Sequential(_conv(3, width), nn.ReLU(inplace=True)),
+            nn.Sequential(conv3x3(3, width), nn.ReLU(inplace=True)),
             nn.Sequential(
-                _conv(width, width),
+                conv3x3(width, width),
                 nn.ReLU(inplace=True),
-                _conv(width, width),
+                conv3x3(width, width),
                 nn.ReLU(inplace=True),
-                _conv(width, width),
+                conv3x3(width, width),
                 nn.ReLU(inplace=True),
-                _conv(width, width),
+                conv3x3(width, width),
             ),
         )
         self.ref_head = nn.Sequential(
-            MeanShift(), SpaceToDepth(scale), _conv(3 * scale * scale, width)
+            MeanShift(), SpaceToDepth(scale), conv3x3(3 * scale * scale, width)
         )
-        self.head = nn.Sequential(MeanShift(), _conv(3, width))
+        self.head = nn.Sequential(MeanShift(), conv3x3(3, width))
         self.ada1 = AdaSTN(width)
         self.ada2 = AdaSTN(width)
         self.ada3 = AdaSTN(width)
-        self.deform_conv = _DeformableConv(width, bias=True)
+        self.deform_conv = DeformableConv(width, bias=True)
         self.ref_ada = AdaSTN(width)
         self.predictor = _Modulator(width)
-        self.concat_fea = nn.Sequential(_conv(2 * width, width), nn.LeakyReLU(0.1, inplace=True))
+        self.concat_fea = nn.Sequential(conv3x3(2 * width, width), nn.LeakyReLU(0.1, inplace=True))
         for n in range(config.blocks):
             self.add_module(f"block{n}", _ResBlock(width))
-        self.body_lastconv = _conv(width, width)
+        self.body_lastconv = conv3x3(width, width)
         self.up = nn.Sequential(
             *(
-                nn.Sequential(_conv(width, 4 * width), nn.PixelShuffle(2))
+                nn.Sequential(conv3x3(width, 4 * width), nn.PixelShuffle(2))
                 for _ in range(scale // 2)  # 2: one, 4: two
             )
         )
-        self.tail = nn.Sequential(_conv(width, 3), MeanShift(sign=1))
+        self.tail = nn.Sequential(conv3x3(width, 3), MeanShift(sign=1))
 
     def align(
         self,
@@ -243,8 +293,7 @@ class RefSR(nn.Module):
         box: (B, 4) as in `Inputs`, where Ref's own features are pasted over the warped ones, or
         None: nowhere; pasted: (B,) bool, in which samples; None: in all.
         """
-        points = (_reach(n, offsets[:, 2 * n : 2 * n + 2]) for n in range(len(_TAPS)))
-        warped = self.deform_conv(reference.features, points)
+        warped = self.deform_conv(reference.features, taps_at(offsets))
         if box is not None and reference.cells is not None:
             warped = warped.clone()
             for n, (top, left, bottom, right) in enumerate(box.tolist()):
@@ -275,113 +324,48 @@ class RefSR(nn.Module):
         return sr
 
 
-class AdaSTN(nn.Module):
-    """Adaptive spatial transformer network (3.2, figure 3b): an affine map at each pixel.
-
-    Each pixel's nine taps lie on P = A G + b (eq. 5), A and b found from the features and those
-    of the guide; a depthwise convolution reads there (eq. 7).
-    """
-
-    regular_matrix: torch.Tensor
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        # G as the checkpoints hold it; `_TAPS` says the same.
-        self.register_buffer("regular_matrix", torch.tensor(_TAPS).t().float().contiguous())
-        self.concat = _depthwise(2 * width, 2 * width, 2 * width)
-        self.concat2 = _depthwise(2 * width, width, width)
-        self.transform_matrix_conv = nn.Conv2d(width, 4, 5, padding=2)
-        self.translation_conv = nn.Conv2d(width, 2, 5, padding=2)
-        self.adapt_conv = _DeformableConv(width, bias=False)
-
-    def forward(
-        self, features: torch.Tensor, guide: torch.Tensor, dropped: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """(B, C, H, W), the guide alike -> (B, C, H, W). dropped: (B,) bool, left in place."""
-        both = self.concat2(self.concat(torch.cat([features, guide], dim=1)))
-        matrix = self.transform_matrix_conv(both).unflatten(1, (2, 2))  # A: (B, 2, 2, H, W)
-        shift = self.translation_conv(both)  # b: (B, 2, H, W)
-        points = (down * matrix[:, :, 0] + right * matrix[:, :, 1] + shift for down, right in _TAPS)
-        bent = F.leaky_relu(self.adapt_conv(features, points), 0.2)
-        if dropped is None:
-            return bent
-        return torch.where(dropped[:, None, None, None], self.in_place(features), bent)
-
-    def in_place(self, features: torch.Tensor) -> torch.Tensor:
-        """P = 0: all taps read their own pixel, and only the sum of their weights counts."""
-        sums = self.adapt_conv.weight.sum(dim=(2, 3))  # (C, 1)
-        return F.leaky_relu(features * sums[:, :, None], 0.2)
-
-
-class _DeformableConv(nn.Conv2d):
-    """A depthwise 3x3 convolution whose taps lie where they are told to, between pixels too.
-
-    Tap by tap, so that no map of nine times the features is held, as a deformable convolution of
-    libraries does; and the features may have another size than the result.
-    """
-
-    def __init__(self, width: int, bias: bool) -> None:
-        super().__init__(width, width, 3, padding=1, groups=width, bias=bias)
-
-    def forward(  # type: ignore[override]
-        self, features: torch.Tensor, points: Iterable[torch.Tensor]
-    ) -> torch.Tensor:
-        """features (B, C, h, w) -> (B, C, H, W).
-
-        points: for each tap (B, 2, H, W), how far down and right of a pixel of the result it
-        reads, in pixels; beyond the features lie zeros.
-        """
-        weights = self.weight.flatten(1)  # (C, 9)
-        total: torch.Tensor | None = None
-        for n, reach in enumerate(points):
-            read = _read(features, reach) * weights[:, n, None, None]
-            total = read if total is None else total + read
-        assert total is not None
-        return total if self.bias is None else total + self.bias[:, None, None]
-
-
-def _read(features: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
-    """features (B, C, h, w) at q + reach(q), reach (B, 2, H, W), bilinearly -> (B, C, H, W)."""
-    height, width = reach.shape[2:]
-    reach = reach.float()  # half precision would know large photos' pixels by the dozen only
-    rows = torch.arange(height, device=reach.device, dtype=torch.float32)[:, None] + reach[:, 0]
-    columns = torch.arange(width, device=reach.device, dtype=torch.float32) + reach[:, 1]
-    # grid_sample counts from -1 to 1 between the outer edges of the border pixels.
-    grid = torch.stack(
-        [(2 * columns + 1) / features.shape[3] - 1, (2 * rows + 1) / features.shape[2] - 1], dim=3
-    )
-    read = F.grid_sample(features.float(), grid, align_corners=False)
-    return read.to(features.dtype)
-
-
-def _reach(tap: int, offset: torch.Tensor) -> torch.Tensor:
-    """A tap's own place (eq. 6) and its offset (B, 2, H, W)."""
-    return offset + offset.new_tensor(_TAPS[tap])[:, None, None]
-
-
 class _Modulator(nn.Module):
     """The encoder of the vector that modulates (suppl. C, figure A): colours, as far as it goes."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.mean = MeanShift()
-        self.head = nn.Sequential(nn.Sequential(_conv(6, width), nn.ReLU(inplace=True)))
+        self.head = nn.Sequential(nn.Sequential(conv3x3(6, width), nn.ReLU(inplace=True)))
         self.predictor = nn.Sequential(
-            nn.Sequential(_conv(2 * width, width), nn.ReLU(inplace=True)),
+            nn.Sequential(conv3x3(2 * width, width), nn.ReLU(inplace=True)),
             *(
-                nn.Sequential(_conv(width, width, stride=2), nn.ReLU(inplace=True))
+                nn.Sequential(
+                    nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU(inplace=True)
+                )
                 for _ in range(4)
             ),
-            nn.AdaptiveAvgPool2d(1),
         )
 
     def forward(self, center: torch.Tensor, ref: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
-        size = ref.shape[2:]
-        center = F.interpolate(center, size, mode="bilinear", align_corners=True)
-        pair = self.head(torch.cat([self.mean(center), self.mean(ref)], dim=1))
-        fused = F.interpolate(fused, size, mode="bilinear", align_corners=True)
-        vector: torch.Tensor = self.predictor(torch.cat([pair, fused], dim=1))
-        return vector
+        """The mean over all of Ref, made for a band of its rows at a time."""
+        height, width = ref.shape[2:]
+        above = 2 * _STRIDE  # rows beside a band that count: the radius is 17
+        total: torch.Tensor | float = 0.0
+        for start in range(0, height, step := max(1, _HELD // (_STRIDE * width)) * _STRIDE):
+            stop = min(height, start + step)
+            first, last = max(0, start - above), min(height, stop + above)
+            middle = _stretched(center, (height, width), first, last)
+            pair = self.head(torch.cat([self.mean(middle), self.mean(ref[:, :, first:last])], 1))
+            stretched = _stretched(fused, (height, width), first, last)
+            values = self.predictor(torch.cat([pair, stretched], dim=1))
+            values = values[:, :, (start - first) // _STRIDE : -((first - stop) // _STRIDE)]
+            total = total + values.sum(dim=(2, 3), keepdim=True)
+        assert isinstance(total, torch.Tensor)
+        return total / (-(-height // _STRIDE) * -(-width // _STRIDE))
+
+
+def _stretched(image: torch.Tensor, size: tuple[int, int], first: int, last: int) -> torch.Tensor:
+    """Some rows of an image (B, C, h, w) stretched to a size, corners on corners."""
+    above, below, share = (
+        part[first:last].to(image.device) for part in corner_aligned(image.shape[2], size[0])
+    )
+    lines = torch.lerp(image[:, :, above], image[:, :, below], share[:, None].to(image.dtype))
+    return F.interpolate(lines, (last - first, size[1]), mode="bilinear", align_corners=True)
 
 
 class _ResBlock(nn.Module):
@@ -389,7 +373,9 @@ class _ResBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.res = nn.Sequential(_conv(width, width), nn.ReLU(inplace=True), _conv(width, width))
+        self.res = nn.Sequential(
+            conv3x3(width, width), nn.ReLU(inplace=True), conv3x3(width, width)
+        )
         self.mlp = nn.Sequential(
             nn.Sequential(nn.Conv2d(width, width // 16, 1), nn.ReLU(inplace=True)),
             nn.Conv2d(width // 16, width, 1),
@@ -399,16 +385,6 @@ class _ResBlock(nn.Module):
         modulated = self.mlp(vector) * features + features
         result: torch.Tensor = features + self.res(modulated)
         return result
-
-
-def _conv(channels: int, width: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(channels, width, 3, stride=stride, padding=1)
-
-
-def _depthwise(channels: int, width: int, groups: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 3, padding=1, groups=groups), nn.LeakyReLU(0.2, inplace=True)
-    )
 
 
 def _extended(lr: torch.Tensor) -> torch.Tensor:

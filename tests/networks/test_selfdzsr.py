@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.networks import Inputs, load_into, read_weights
+from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, taps_at
 from dualsr_cli.networks._selfdzsr_degradation import DegradationNetwork, MeanShift
 from dualsr_cli.networks._selfdzsr_student import Student, match
-from dualsr_cli.networks.selfdzsr import AdaSTN, SelfDZSR, SelfDZSRConfig, _DeformableConv
+from dualsr_cli.networks.selfdzsr import SelfDZSR, SelfDZSRConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "selfdzsr.npz"
 
@@ -129,12 +130,14 @@ def golden() -> dict[str, np.ndarray]:
         inputs = pair(24, 28, (8, 5, 20, 21), scale)
         with torch.no_grad():
             learned = network.train()(inputs, 0.02 * (picture(24, 28, seed=1) - 0.5))
+            reference = network.encode_reference(inputs.ref)
             result = network.eval()(pair(18, 21, (3, 4, 12, 15), scale))
         found[f"training{scale}"] = learned.sr[:, :, 1::11, 2::7]
         found[f"pseudo_lr{scale}"] = learned.maps["pseudo_lr"][:, :, ::5, ::5]
         found[f"centroid{scale}"] = learned.maps["centroid"]
         found[f"sr{scale}"] = result.sr[:, :, 1::9, 2::7]
         found[f"confidence{scale}"] = result.maps["confidence"]
+        found[f"offsets{scale}"] = network.match(inputs.lr, reference)[0][:, :, ::9, ::9]
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
@@ -251,26 +254,21 @@ def test_pasting_changes_the_box_only() -> None:
 def test_deformable_convolution_is_torchvisions() -> None:
     ops = pytest.importorskip("torchvision.ops")
     torch.manual_seed(0)
-    layer = _DeformableConv(4, bias=True)
+    layer = DeformableConv(4, bias=True)
     features = torch.randn(2, 4, 9, 11)
     offsets = 3 * torch.randn(2, 18, 9, 11)
-    taps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    points = [
-        offsets[:, 2 * n : 2 * n + 2] + torch.tensor(tap)[:, None, None]
-        for n, tap in enumerate(taps)
-    ]
     expected = ops.deform_conv2d(features, offsets, layer.weight, layer.bias, padding=1)
-    torch.testing.assert_close(layer(features, points), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(layer(features, taps_at(offsets)), expected, atol=1e-5, rtol=1e-4)
 
 
 def test_deformable_convolution_without_offsets_is_a_convolution() -> None:
     torch.manual_seed(0)
-    layer = _DeformableConv(3, bias=True)
+    layer = DeformableConv(3, bias=True)
     features = torch.randn(2, 3, 7, 5)
-    taps = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
-    points = [torch.tensor(tap).float()[:, None, None].expand(2, 2, 7, 5) for tap in taps]
     expected = F.conv2d(features, layer.weight, layer.bias, padding=1, groups=3)
-    torch.testing.assert_close(layer(features, points), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        layer(features, taps_at(torch.zeros(2, 18, 7, 5))), expected, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_adastn_bends_by_an_affine_map_or_not_at_all() -> None:
@@ -375,3 +373,42 @@ def test_without_its_degradation_network_it_is_what_is_deployed() -> None:
     assert parameters(network) == 1_885_817 + 1_110_656
     with pytest.raises(ValueError, match="degradation network"):
         network.train()(pair(12, 12, (0, 0, 6, 6)))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_windows_are_the_whole(scale: int) -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig(scale=scale, features=16, blocks=2))).eval()
+    inputs = pair(37, 45, (9, 12, 28, 35), scale)
+    assert network.margin < 9
+    with torch.no_grad():
+        encoded = network.encode(inputs)
+        whole = network(inputs).sr
+        bands = [
+            torch.cat(
+                [
+                    network.render(encoded, (top, left, bottom, right))
+                    for left, right in ((0, 17), (17, 44), (44, 45))
+                ],
+                dim=3,
+            )
+            for top, bottom in ((0, 13), (13, 30), (30, 37))
+        ]
+    tiled = torch.cat(bands, dim=2)
+    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=1e-5)
+
+
+def test_modulation_in_bands_is_the_modulation_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval().refsr
+    inputs = pair(150, 40, (10, 5, 140, 22))
+    fused = picture(150, 40, seed=3).repeat(1, 11, 1, 1)[:, :32]
+    with torch.no_grad():
+        predictor = network.predictor
+        up = F.interpolate(inputs.lr_center(), (260, 34), mode="bilinear", align_corners=True)
+        pairs = predictor.head(torch.cat([predictor.mean(up), predictor.mean(inputs.ref)], dim=1))
+        stretched = F.interpolate(fused, (260, 34), mode="bilinear", align_corners=True)
+        plain = predictor.predictor(torch.cat([pairs, stretched], dim=1)).mean((2, 3), keepdim=True)
+        whole = network.modulation(inputs.lr_center(), inputs.ref, fused)
+        monkeypatch.setattr("dualsr_cli.networks.selfdzsr._HELD", 34 * 48)
+        bands = network.modulation(inputs.lr_center(), inputs.ref, fused)
+    torch.testing.assert_close(whole, plain, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(bands, whole, atol=1e-6, rtol=1e-5)
