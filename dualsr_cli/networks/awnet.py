@@ -6,7 +6,7 @@ them on it, a U-net gives each pixel a filter of its own and its share in the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -24,21 +24,36 @@ _TAPS = _KERNEL**2
 class AWnetConfig:
     """The published network. scale: of the result to lr. references: sharp frames that it takes.
 
-    features: of the U-net at 1, 1/2, 1/4 and 1/8 of the result's sides. flow: its PWC-Net, one
-    for all references. noise_variance: of what is added to the upscaled lr in training, in squares
-    of the range 0..1; 0.01 for real cameras (section 5.2.2).
+    features: of the U-net at 1, 1/2, 1/4 and 1/8 of the result's sides. flow_pyramid, flow_decoder
+    and flow_context: of its PWC-Net, which is one for all references (see `PWCNetConfig`).
+    noise_variance: of what is added to the upscaled lr in training, in squares of the range 0..1;
+    0.01 for real cameras (section 5.2.2). Raises ValueError for what no network can be built of.
     """
 
     scale: int = 4
     references: int = 1
-    features: tuple[int, int, int, int] = (64, 128, 256, 512)
-    flow: PWCNetConfig = field(default_factory=PWCNetConfig)
+    features: tuple[int, ...] = (64, 128, 256, 512)
+    flow_pyramid: tuple[int, ...] = PWCNetConfig.pyramid
+    flow_decoder: tuple[int, ...] = PWCNetConfig.decoder
+    flow_context: tuple[int, ...] = PWCNetConfig.context
     noise_variance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale < 1 or self.references < 1 or self.noise_variance < 0:
+            raise ValueError("scale and references are 1 or more, noise_variance 0 or more")
+        if len(self.features) != 4:
+            raise ValueError(f"features are four, not {len(self.features)}")
+        self.flow()
 
     @classmethod
     def compact(cls, scale: int = 4, references: int = 1) -> AWnetConfig:
         """The same with fewer features; what two CPU cores can train and run."""
-        return cls(scale, references, (16, 24, 32, 48), PWCNetConfig.compact())
+        flow = PWCNetConfig.compact()
+        features = (16, 24, 32, 48)
+        return cls(scale, references, features, flow.pyramid, flow.decoder, flow.context)
+
+    def flow(self) -> PWCNetConfig:
+        return PWCNetConfig(self.flow_pyramid, self.flow_decoder, self.flow_context)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +88,7 @@ class AWnet(nn.Module):
     def __init__(self, config: AWnetConfig) -> None:
         super().__init__()
         self.config = config
-        self.FlowNet = PWCNet(config.flow)
+        self.FlowNet = PWCNet(config.flow())
         # Warped, flow and residual of each reference, and the upscaled image.
         taken = 8 * config.references + 3
         # Filters and logits; one reference has one logit, several have one each and the image one.
@@ -191,7 +206,7 @@ class FusionNet(nn.Module):
 
     STRIDE = 8
 
-    def __init__(self, taken: int, features: tuple[int, int, int, int], given: int) -> None:
+    def __init__(self, taken: int, features: tuple[int, ...], given: int) -> None:
         super().__init__()
         self.mask_head = _conv(taken, features[0])
         self.mask_Res1 = _Block(features[0], features[0])

@@ -23,12 +23,18 @@ class PWCNetConfig:
 
     decoder: features of each level's five dense layers. context: features of the six layers that
     refine the finest flow. reach: pixels of a level that the cost volume looks to each side.
+    Raises ValueError for other numbers of layers.
     """
 
     pyramid: tuple[int, ...] = (16, 32, 64, 96, 128, 196)
     decoder: tuple[int, ...] = (128, 128, 96, 64, 32)
     context: tuple[int, ...] = (128, 128, 128, 96, 64, 32)
     reach: int = 4
+
+    def __post_init__(self) -> None:
+        counts = len(self.pyramid), len(self.decoder), len(self.context)
+        if counts != (6, 5, 6):
+            raise ValueError(f"pyramid, decoder and context have 6, 5 and 6 layers, not {counts}")
 
     @classmethod
     def compact(cls) -> PWCNetConfig:

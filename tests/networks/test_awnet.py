@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +261,20 @@ def test_mixed_precision_leaves_the_flow_alone() -> None:
     assert found.sr.dtype == torch.float32
     # Beside an error of 36 dB, one of 55 dB costs 0.05 dB; these weights are not trained ones.
     assert 10 * torch.log10((found.sr - expected.sr).square().mean()) < -50
+
+
+def test_a_configuration_is_plain_data() -> None:
+    """As a model's file of settings has it: numbers, lists, no more."""
+    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(COMPACT).items()}
+    shapes = [values.shape for values in AWnet(AWnetConfig(**settings)).parameters()]
+    assert shapes == [values.shape for values in AWnet(COMPACT).parameters()]
+    for wrong, sentence in (
+        ({"features": [8, 8]}, "features are four, not 2"),
+        ({"references": 0}, "references are 1 or more"),
+        ({"flow_context": [8] * 5}, "6, 5 and 6 layers"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            AWnetConfig(**{**settings, **wrong})
 
 
 def test_what_does_not_fit_is_told() -> None:
