@@ -162,10 +162,14 @@ class CBAMBlock(nn.Module):
             gate = self.gate(
                 detail.mean(dim=(2, 3), keepdim=True), detail.amax(dim=(2, 3), keepdim=True)
             )
+        return x + self.attend(detail, gate)
+
+    def attend(self, detail: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """What the block adds, from `body`'s result (B, C, H, W) or a part with 3 pixels around."""
         detail = detail * gate
         seen = torch.cat((detail.amax(dim=1, keepdim=True), detail.mean(dim=1, keepdim=True)), 1)
         where: torch.Tensor = self.spatial(seen).sigmoid()
-        return x + detail * where
+        return detail * where
 
 
 class Fusion(nn.Module):
@@ -197,13 +201,13 @@ class Fusion(nn.Module):
         x = self.enter(parts)
         for block, gate in zip(self.blocks, gates, strict=False):
             x = block(x, gate)
-        detail: torch.Tensor = self._block(len(gates)).body(x)
+        detail: torch.Tensor = self.block(len(gates)).body(x)
         return detail
 
     def gate(self, number: int, mean: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
         """A block's gate from the mean and maximum, over the image, of what it pools."""
-        gate: torch.Tensor = self._block(number).gate(mean, highest)
+        gate: torch.Tensor = self.block(number).gate(mean, highest)
         return gate
 
-    def _block(self, number: int) -> CBAMBlock:
+    def block(self, number: int) -> CBAMBlock:
         return cast(CBAMBlock, self.blocks[number])

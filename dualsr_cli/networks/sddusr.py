@@ -7,7 +7,8 @@ what warping cannot bring is looked up in dictionaries of the reference (TDL, se
 What the paper leaves open, and what was taken:
 
 - Widths and numbers of blocks, upsampling, alignment, matching features and the embedding h of
-  the confidence are KeDuSR's. The paper's baseline without SFM and TDL has KeDuSR's PSNR.
+  the confidence are KeDuSR's. The paper's baseline without SFM and TDL has KeDuSR's PSNR. Its
+  table 3 counts products of 64 numbers a pair, which no 3x3 patch has; here they have 144.
 - F^LRC is brought to the reference's resolution before its blocks, as in KeDuSR, so that A_up of
   eq. 6 fits the places of F_align^Ref in eq. 7.
 - Patches are padded with zeros and windows of 12 x 12 reference pixels are summed and divided by
@@ -46,6 +47,9 @@ from dualsr_cli.networks.spynet import SpyNet
 
 _PATCH = 3  # of matching features
 _SCALE = 4  # reference pixels for each place of the matching features
+_PARTS_MARGIN = 6
+"""LR pixels by which F^LR, h(C), F^Warp and F^Dict of a place depend on those around it: the
+embedding of the confidence sees 4 pixels of the result, after bicubic upsampling from 8."""
 _PADDING = "zeros"
 _DIVISOR = "constant"
 
@@ -150,7 +154,8 @@ class SDDuSR(nn.Module):
     - "confidence", of the mask's size: C of eq. 5, 0 where nothing was matched.
     - "flow" (B, 2, 2 * h, 2 * w) between LRC and Ref.
 
-    `encode` and `gates` are done once for an image and `render` for each window of it.
+    `encode` and `gates` are done once for an image and `render` for each window of it; or else
+    `encode` and `fuse`, then `finish`.
     """
 
     def __init__(self, config: SDDuSRConfig | None = None) -> None:
@@ -216,7 +221,7 @@ class SDDuSR(nn.Module):
         )
         confidence = found.similarity[:, None]
         parts = self._parts(self.encode_lr(even), warped, confidence, reference.dictionaries)
-        sr = self._fused(parts)
+        sr = self._finished(self.fusion(parts), parts[:, : self.config.features])
         maps = {
             "mask": mask[:, None],
             "confidence": confidence,
@@ -260,31 +265,28 @@ class SDDuSR(nn.Module):
 
     @property
     def margin(self) -> int:
-        """LR pixels around a window that its result depends on, beside what is global.
-
-        In pixels of the result: the fusion's and 1 of the last convolution; 4 of the confidence's
-        embedding and 8 of its bicubic upsampling, which see further than warping and upsampling.
+        """LR pixels around a window that its result depends on, beside what is global: the
+        fusion's, 1 pixel of the last convolution, and those of what the fusion takes.
         """
-        return -(-(self.fusion.margin + 13) // 2)
+        return -(-(self.fusion.margin + 1) // 2) + _PARTS_MARGIN
 
     def gates(self, encoded: Encoded, windows: Sequence[Window]) -> tuple[torch.Tensor, ...]:
         """The fusion's channel attention over the whole image, (B, F, 1, 1) for each block.
 
         windows: those that `render` will be asked for; together all of encoded.features, none
         overlapping. A block's statistics need the gates of those before it: each goes over all
-        windows once more, so that no map of the image's size is held.
+        windows from the start, so that no map of the result's size is held. Where there is memory
+        for two, `fuse` is several times faster.
         """
         gates: list[torch.Tensor] = []
         for number in range(self.config.fusion_blocks):
-            total, highest, places = torch.zeros(()), torch.tensor(-torch.inf), 0
+            pooled = _Pooled()
             for window in windows:
-                around, inside = self._around(encoded, window)
-                seen = self.fusion.before_gate(self._window_parts(encoded, around), gates)
-                seen = seen[:, :, inside[0], inside[1]]
-                total = total.to(seen) + seen.sum(dim=(2, 3), keepdim=True)
-                highest = torch.maximum(highest.to(seen), seen.amax(dim=(2, 3), keepdim=True))
-                places += seen.shape[2:].numel()
-            gates.append(self.fusion.gate(number, total / places, highest))
+                around = self._around(encoded, window, self.margin)
+                parts = self._window_parts(encoded, around)
+                seen = self.fusion.before_gate(parts, gates)
+                pooled.add(seen[_inside(window, around, 2)])
+            gates.append(self.fusion.gate(number, *pooled.found()))
         return tuple(gates)
 
     def render(
@@ -294,31 +296,61 @@ class SDDuSR(nn.Module):
 
         gates: as `gates` gives them; without them the window has to be the whole image.
         """
-        around, inside = self._around(encoded, window)
-        sr = self._fused(self._window_parts(encoded, around), gates)
-        return sr[:, :, inside[0], inside[1]]
+        around = self._around(encoded, window, self.margin)
+        parts = self._window_parts(encoded, around)
+        sr = self._finished(self.fusion(parts, gates), parts[:, : self.config.features])
+        return sr[_inside(window, around, 2)]
 
-    def _around(self, encoded: Encoded, window: Window) -> tuple[Window, tuple[slice, slice]]:
-        """The window with its margin, even; where the window's result lies in that one's."""
-        height, width = encoded.features.shape[2:]
-        top, left = (max(0, side - self.margin) // 2 * 2 for side in window[:2])
+    def fuse(self, encoded: Encoded, windows: Sequence[Window]) -> torch.Tensor:
+        """What the fusion's blocks make of the whole image, (B, F, 2 * H, 2 * W), for `finish`.
+
+        windows: as for `gates`, and only the working memory depends on them. Block after block
+        goes over all of them once; two maps of the result's size are held. At inference only.
+        """
+        batch, features, height, width = encoded.features.shape
+        fused = encoded.features.new_empty(batch, features, 2 * height, 2 * width)
+        detail = torch.empty_like(fused)
+        for window in windows:
+            around = self._around(encoded, window, _PARTS_MARGIN + 1)
+            entered = self.fusion.enter(self._window_parts(encoded, around))
+            fused[_part(window, 2)] = entered[_inside(window, around, 2)]
+        for number in range(self.config.fusion_blocks):
+            block, pooled = self.fusion.block(number), _Pooled()
+            for window in windows:
+                around = self._around(encoded, window, 1)  # two convolutions, in the result's
+                seen = block.body(fused[_part(around, 2)])[_inside(window, around, 2)]
+                detail[_part(window, 2)] = seen
+                pooled.add(seen)
+            gate = block.gate(*pooled.found())
+            for window in windows:
+                around = self._around(encoded, window, 2)  # the spatial attention sees 3 pixels
+                added = block.attend(detail[_part(around, 2)], gate)
+                fused[_part(window, 2)] += added[_inside(window, around, 2)]
+        return fused
+
+    def finish(self, encoded: Encoded, fused: torch.Tensor, window: Window) -> torch.Tensor:
+        """The result of a window of encoded.features from what `fuse` gave for the image."""
+        around = self._around(encoded, window, 2)
+        lr = self.upsample(encoded.features[_part(around, 1)])
+        left = self.fusion.leave(fused[_part(around, 2)])
+        return self._finished(left, lr)[_inside(window, around, 2)]
+
+    def _around(self, encoded: Encoded, window: Window, margin: int) -> Window:
+        """The window with its margin inside the image; even, as places of matching are."""
+        top, left = (max(0, side - margin) // 2 * 2 for side in window[:2])
         bottom, right = (
-            min(most, -(-(side + self.margin) // 2) * 2)
-            for side, most in zip(window[2:], (height, width), strict=True)
+            min(most, -(-(side + margin) // 2) * 2)
+            for side, most in zip(window[2:], encoded.features.shape[2:], strict=True)
         )
-        inside = (
-            slice(2 * (window[0] - top), 2 * (window[2] - top)),
-            slice(2 * (window[1] - left), 2 * (window[3] - left)),
-        )
-        return (top, left, bottom, right), inside
+        return top, left, bottom, right
 
     def _window_parts(self, encoded: Encoded, window: Window) -> torch.Tensor:
         """What the fusion takes for a window with even borders, (B, 3 * F, 2 * h, 2 * w)."""
         top, left, bottom, right = window
-        cells = (slice(None), slice(top // 2, bottom // 2), slice(left // 2, right // 2))
+        cells = slice(None), slice(top // 2, bottom // 2), slice(left // 2, right // 2)
         found = encoded.found
         part = Correspondence(found.index[cells], found.similarity[cells], found.key_size)
-        features = encoded.features[:, :, top:bottom, left:right]
+        features = encoded.features[_part(window, 1)]
         reference = encoded.reference
         warped = reassemble(
             reference.value,
@@ -347,8 +379,37 @@ class SDDuSR(nn.Module):
         looked_up = self.dictionaries.learn(lr, dictionaries)
         return torch.cat((lr, self.confidence(confidence) * warped, looked_up), dim=1)
 
-    def _fused(self, parts: torch.Tensor, gates: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        """(B, 3 * F, H, W) -> (B, 3, H, W)."""
-        lr = parts[:, : self.config.features]
-        sr: torch.Tensor = self.tail(self.fusion(parts, gates) + lr)
+    def _finished(self, fused: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        """F^SR and F^LR (B, F, H, W) -> (B, 3, H, W)."""
+        sr: torch.Tensor = self.tail(fused + lr)
         return sr
+
+
+class _Pooled:
+    """Mean and maximum over an image, from its windows."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
+
+    def add(self, values: torch.Tensor) -> None:
+        """A window's (B, C, H, W)."""
+        total = values.sum(dim=(2, 3), keepdim=True)
+        highest = values.amax(dim=(2, 3), keepdim=True)
+        self._seen.append((total, highest, values.shape[2] * values.shape[3]))
+
+    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both (B, C, 1, 1)."""
+        totals, highest, places = zip(*self._seen, strict=True)
+        return torch.stack(totals).sum(dim=0) / sum(places), torch.stack(highest).amax(dim=0)
+
+
+def _part(window: Window, scale: int) -> tuple[slice, ...]:
+    """What to index a map (B, C, scale * H, scale * W) with to have a window of it."""
+    top, left, bottom, right = (scale * side for side in window)
+    return slice(None), slice(None), slice(top, bottom), slice(left, right)
+
+
+def _inside(window: Window, around: Window, scale: int) -> tuple[slice, ...]:
+    """The same for a map of `around` alone."""
+    top, left = around[:2]
+    return _part((window[0] - top, window[1] - left, window[2] - top, window[3] - left), scale)

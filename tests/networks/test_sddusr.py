@@ -244,7 +244,14 @@ def test_windows_give_the_whole() -> None:
             top, left, bottom, right = (2 * side for side in window)
             tiled[:, :, top:bottom, left:right] = built.render(encoded, window, gates)
         alone = built.render(encoded, windows[0])
+        fused = built.fuse(encoded, windows)
+        finished = torch.full((1, 3, 124, 176), torch.nan)
+        for top, left, bottom, right in ((0, 0, 13, 88), (13, 0, 62, 40), (13, 40, 62, 88)):
+            finished[:, :, 2 * top : 2 * bottom, 2 * left : 2 * right] = built.finish(
+                encoded, fused, (top, left, bottom, right)
+            )
     torch.testing.assert_close(tiled[:, :, :122, :174], whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(finished[:, :, :122, :174], whole, atol=1e-5, rtol=1e-5)
     # Without the whole image's statistics a window is another: they are needed.
     assert (alone - whole[:, :, : alone.shape[2], : alone.shape[3]]).abs().max() > 1e-2
 
