@@ -4,7 +4,7 @@ Reference features are laid where patches match at three scales, and what comes 
 reconstructed under an embedding of the domain that the reference stands for.
 
 Neither code nor weights were published. The text names the parts, not their widths; it gives the
-sum, 27.42 M parameters (table 11). Here they are 26,817,061, all of them at work:
+sum, 27.42 M parameters (table 11). Here they are 26,817,061, 2.2 % fewer, all of them at work:
 
 | part | parameters | where its widths come from |
 |---|---|---|
@@ -74,11 +74,22 @@ class DM3NetConfig:
     interval: int = 16
     threshold: float = 0.7
 
+    def __post_init__(self) -> None:
+        vgg_layers(self.vgg)
+        if self.interval < 1:
+            raise ValueError(f"an interval of {self.interval} keys cannot be sampled")
+
     @classmethod
     def compact(cls) -> DM3NetConfig:
         """What two processor cores can train and run; RAFT keeps its widths."""
         return cls(
-            features=32, blocks=2, vgg="vgg16", prior_features=24, prior_blocks=2, flow_updates=6
+            features=32,
+            blocks=2,
+            vgg="vgg16",
+            matching_features=8,
+            prior_features=24,
+            prior_blocks=2,
+            flow_updates=6,
         )
 
 

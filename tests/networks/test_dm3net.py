@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from dualsr_cli.matching import prune_keys
 from dualsr_cli.networks import Inputs, dm3net, load_into, read_weights
+from dualsr_cli.networks._dm3net_modulation import Affine
 from dualsr_cli.networks.dm3net import DM3Net, DM3NetConfig, Encoded, Flow, Statistics
 
 GOLDEN = Path(__file__).parent / "golden" / "dm3net.npz"
@@ -85,6 +87,12 @@ def test_parts_have_the_sizes_that_the_paper_leads_to() -> None:
     assert sum(parts.values()) == 26_817_061
     assert abs(sum(parts.values()) / 27.42e6 - 1) < 0.025
     assert all(weight.requires_grad for weight in network.parameters())
+
+
+@pytest.mark.parametrize("wrong", [{"vgg": "vgg11"}, {"interval": 0}])
+def test_what_cannot_be_built_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"vgg11|interval"):
+        replace(COMPACT, **wrong)
 
 
 def test_published_configuration_runs() -> None:
@@ -219,6 +227,29 @@ def test_statistics_are_those_of_the_whole_image(
     torch.testing.assert_close(normalised.double(), expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(ValueError, match="without parts"):
         Statistics.of([])
+
+
+def test_reconstruction_is_adain_and_modulated_blocks(network: DM3Net) -> None:
+    encoded = encode(network, photos((12, 16), (4, 4, 12, 12)))
+    features = network.combine(encoded)
+    sr = network.reconstruct(features, encoded.embedding, network.statistics(encoded))
+    dmir = network.dmir
+
+    def affine(mlp: Affine) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = F.leaky_relu(mlp.hidden(encoded.embedding), 0.2)
+        gamma, beta = mlp.output(hidden)[..., None, None].chunk(2, dim=1)
+        return 1 + gamma, beta
+
+    gamma, beta = affine(dmir.adain)
+    values = F.leaky_relu(dmir.merge(gamma * F.instance_norm(features) + beta), 0.2)
+    for group in dmir.groups:
+        before = values
+        for block in group.blocks:
+            gamma, beta = affine(block.affine)
+            values = values + block.conv2(F.leaky_relu(gamma * block.conv1(values) + beta, 0.2))
+        values = before + group.conv(values)
+    expected = dmir.tail(values + features[:, COMPACT.features :])
+    torch.testing.assert_close(sr, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_a_tile_is_part_of_the_whole(network: DM3Net) -> None:
