@@ -42,6 +42,9 @@ _SUBCOMMANDS = {
     "jobs": _Subcommand(
         "dualsr_cli.commands.jobs", "jobs", "Show what was done with each item of a folder."
     ),
+    "models": _Subcommand(
+        "dualsr_cli.commands.models", "models", "List the networks that there are, or add one."
+    ),
     "pairs": _Subcommand(
         "dualsr_cli.commands.pairs", "pairs", "List the wide and tele photos of a folder as pairs."
     ),

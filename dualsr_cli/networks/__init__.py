@@ -2,15 +2,34 @@
 
 from dualsr_cli.networks.checkpoints import load_into, read_weights
 from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.networks.registry import (
+    ARCHITECTURES,
+    Architecture,
+    build,
+    count_parameters,
+    fitting,
+)
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
-from dualsr_cli.networks.zoo import Model, find_model, list_models, published_weights
+from dualsr_cli.networks.zoo import (
+    Model,
+    add_model,
+    find_model,
+    list_models,
+    published_weights,
+)
 
 __all__ = [
+    "ARCHITECTURES",
     "VGG",
+    "Architecture",
     "Inputs",
     "Model",
     "Outputs",
+    "add_model",
+    "build",
+    "count_parameters",
     "find_model",
+    "fitting",
     "list_models",
     "load_into",
     "pretrained_vgg",

@@ -6,17 +6,23 @@ A model is a folder: `config.yaml` (the fields of `Model`), `weights.safetensors
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import secrets
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dualsr_cli.errors import InputError, UsageError
-from dualsr_cli.files import input_file
+from dualsr_cli.files import atomic_writer, fsync_folder, input_file, output_error
+
+if TYPE_CHECKING:
+    import torch
 
 Setting = str | int | float | bool | tuple[str | int | float | bool, ...]
 
@@ -49,8 +55,10 @@ class Model:
         return self.folder / "weights.safetensors"
 
 
-KINDS = ("backbone",)
-"""What a model may be for. backbone: layers of an ImageNet classifier, as features or a metric."""
+KINDS = ("backbone", "network")
+"""What a model may be for. backbone: layers of an ImageNet classifier, as features or a metric;
+network: super-resolution, by an architecture of the registry.
+"""
 
 
 def shipped_folder() -> Path:
@@ -90,6 +98,56 @@ def find_model(name: str) -> Model:
                 return _read_model(folder / name)
     known = ", ".join(sorted({model.name for model in list_models()}))
     raise UsageError(f"there is no model {name[:100]!r}: choose among {known or 'none at all'}")
+
+
+def add_model(
+    name: str,
+    architecture: str,
+    settings: Mapping[str, Setting],
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    licence: str,
+    source: str,
+) -> Model:
+    """Keep weights as a network of a person's own. Raises UsageError, OutputError.
+
+    The folder appears whole or not at all: it is made under another name and renamed.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:100]!r} is no model's name: use lower-case letters, digits and single dashes"
+        )
+    for there in (shipped_folder(), own_folder()):
+        if (there / name).exists():
+            raise UsageError(f"there is a model {name} already: choose another --name")
+    import yaml
+    from safetensors.torch import save
+
+    weights = save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    fields = {
+        "kind": "network",
+        "architecture": architecture,
+        "settings": {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items()},
+        "licence": licence,
+        "source": source,
+        "sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    config = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
+    card = f"# {name}\n\n{architecture}, added from {source}. Licence: {licence}.\n"
+    folder = own_folder() / name
+    staging = folder.with_name(f".{name}.{secrets.token_hex(4)}.part")
+    files = {"weights.safetensors": weights, "config.yaml": config.encode()}
+    try:
+        for file, data in (files | {"README.md": card.encode()}).items():
+            with atomic_writer(staging / file) as out:
+                out.write(data)
+        os.rename(staging, folder)
+        fsync_folder(folder.parent)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return _read_model(folder)
 
 
 def _read_model(folder: Path) -> Model:
