@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         added: torch.Tensor = self.conv2(lrelu(self.conv1(x)))
-        return x + added
+        return added.add_(x)
 
 
 class ResidualGroup(nn.Module):
@@ -42,7 +42,7 @@ class ResidualGroup(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         added: torch.Tensor = self.conv_tail(self.RBs(x))
-        return x + added
+        return added.add_(x)
 
 
 class ChannelAttention(nn.Module):
@@ -100,9 +100,14 @@ class AttentionBlock(nn.Module):
             values = self.channel_attention(values, pooled)
         return x + lrelu(self.conv2(values))
 
-    def pool(self, x: torch.Tensor) -> torch.Tensor:
-        """The means (B, features, 1, 1) that the channel attention looks at."""
-        return self._gated(x).mean(dim=(2, 3), keepdim=True)
+    def pool(
+        self, x: torch.Tensor, inside: tuple[slice, slice] = (slice(None), slice(None))
+    ) -> torch.Tensor:
+        """The means (B, features, 1, 1) that the channel attention looks at.
+
+        inside: the rows and columns that they are taken of, where x is a tile with a margin.
+        """
+        return self._gated(x)[:, :, inside[0], inside[1]].mean(dim=(2, 3), keepdim=True)
 
     def _gated(self, x: torch.Tensor) -> torch.Tensor:
         values = lrelu(self.conv1(x))
@@ -119,7 +124,7 @@ class AttentionGroup(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         added: torch.Tensor = self.conv_tail(self.RBs(x))
-        return x + added
+        return added.add_(x)
 
 
 class PixelShuffle(nn.Module):

@@ -63,6 +63,15 @@ class KeDuSRConfig:
         if self.channel_order not in CHANNEL_ORDERS:
             raise ValueError(f"{self.channel_order!r} is not one of {', '.join(CHANNEL_ORDERS)}")
 
+    @property
+    def margin(self) -> int:
+        """LR pixels around a tile that its result depends on, besides what is pooled; even."""
+        branch = 3 + 3 * (2 * self.lr_blocks + 1)  # the LR encoder and the enlargement
+        # VGG16 (10 pixels, with its patch), windows (2) and the means that are taken off (4).
+        matched = 16
+        decoder = -(-(9 + 2 * self.blocks) // 2)  # fusion and decoder, in pixels of the result
+        return 2 * -(-(max(branch, matched) + decoder) // 2)
+
     @classmethod
     def compact(cls) -> KeDuSRConfig:
         """What two processor cores can train and run."""
@@ -92,7 +101,8 @@ class KeDuSR(nn.Module):
     "flow" (B, 2, 2 * h, 2 * w).
 
     `encode_reference` is done once for an image. All else can be done tile by tile, in tiles that
-    begin at even places; the fusion's channel attention wants `pool` of the whole image.
+    begin at even places and have the configuration's `margin` around them; the fusion's channel
+    attention wants `pool` of the whole image.
     """
 
     def __init__(self, config: KeDuSRConfig | None = None) -> None:
@@ -177,9 +187,17 @@ class KeDuSR(nn.Module):
         embedded: torch.Tensor = self.alphaConf2X(confidence)
         return 2 * self.alpha * high * embedded
 
-    def pool(self, detail: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """(B, 2 * F, 1, 1): the means that the fusion's channel attention looks at."""
-        return self.AdaFuison.pool(torch.cat([detail, features], dim=1))
+    def pool(
+        self,
+        detail: torch.Tensor,
+        features: torch.Tensor,
+        inside: tuple[slice, slice] = (slice(None), slice(None)),
+    ) -> torch.Tensor:
+        """(B, 2 * F, 1, 1): the means that the fusion's channel attention looks at.
+
+        inside: the rows and columns that they are taken of, where these are a tile's with a margin.
+        """
+        return self.AdaFuison.pool(torch.cat([detail, features], dim=1), inside)
 
     def decode(
         self, detail: torch.Tensor, features: torch.Tensor, pooled: torch.Tensor | None = None
@@ -189,8 +207,10 @@ class KeDuSR(nn.Module):
         return self._ordered(self.decoder_tail(self.decoder(fused) + features))
 
     def _ordered(self, image: torch.Tensor) -> torch.Tensor:
-        """RGB <-> the order of channels that the weights know."""
-        return image.flip(1) if self.config.channel_order == "bgr" else image
+        """RGB <-> the order of channels that the weights know; laid out for quick convolutions."""
+        if self.config.channel_order == "bgr":
+            image = image.flip(1)
+        return image.contiguous(memory_format=torch.channels_last)
 
 
 class LREncoder(nn.Module):
@@ -264,6 +284,7 @@ class _DeformableConv(nn.Module):
     ) -> torch.Tensor:
         """values, guide: (B, F, H, W); flow: (B, 2, H, W) -> (B, F, H, W)."""
         height, width = values.shape[2:]
+        values = values.contiguous()  # once, for the groups of channels that each band samples
         guide = F.pad(guide, (0, 0, 1, 1))
         rows = max(1, _HELD // (len(values) * width * values.shape[1] * 9))
         bands = [
@@ -281,8 +302,8 @@ class _DeformableConv(nn.Module):
         groups = self.groups
         found = F.conv2d(guide, self.conv_offset.weight, self.conv_offset.bias, padding=(0, 1))
         moves = _FURTHEST * torch.tanh(found[:, : groups * 18])
-        moves = moves.view(batch, groups, 9, 2, rows, width) + flow.flip(1)[:, None, None]
-        mask = found[:, groups * 18 :].sigmoid().view(batch * groups, 1, 9 * rows, width)
+        moves = moves.reshape(batch, groups, 9, 2, rows, width) + flow.flip(1)[:, None, None]
+        mask = found[:, groups * 18 :].sigmoid().reshape(batch * groups, 1, 9 * rows, width)
 
         tap = torch.arange(9, device=flow.device)[:, None, None]
         y = torch.arange(top, top + rows, device=flow.device)[:, None] + tap // 3 - 1
@@ -292,10 +313,10 @@ class _DeformableConv(nn.Module):
             (2 * (moves[:, :, :, 1] + x) + 1) / width - 1,
             (2 * (moves[:, :, :, 0] + y) + 1) / height - 1,
         ]
-        grid = torch.stack(places, dim=5).view(batch * groups, 9 * rows, width, 2)
-        groups_of = values.reshape(batch * groups, channels // groups, height, width)
+        grid = torch.stack(places, dim=5).reshape(batch * groups, 9 * rows, width, 2)
+        groups_of = values.view(batch * groups, channels // groups, height, width)
         taps = F.grid_sample(groups_of, grid, align_corners=False) * mask
-        taps = taps.view(batch, channels * 9, rows, width)
+        taps = taps.reshape(batch, channels * 9, rows, width)
         return F.conv2d(taps, self.weight.flatten(1)[:, :, None, None], self.bias)
 
 

@@ -257,25 +257,43 @@ def test_channels_are_turned_for_weights_that_know_blue_first(compact: KeDuSR) -
         KeDuSRConfig(channel_order="brg")
 
 
+@pytest.mark.parametrize("settings", [{}, {"lr_blocks": 0, "blocks": 1}, {"blocks": 0}])
 @torch.no_grad()
-def test_tiles_with_the_images_means_give_the_whole(compact: KeDuSR) -> None:
-    """Only the middle of a tile is whole: its border lacks what lies beyond."""
-    inputs = pair(96, 40, (8, 4, 28, 36))
-    reference = compact.encode_reference(inputs.lr_center(), inputs.ref)
-    found, confidence = compact.match(inputs.lr, reference)
-    detail = compact.detail(found, confidence, reference)
-    features = compact.encode_lr(inputs.lr)
-    pooled = compact.pool(detail, features)
-    whole = compact(inputs).sr
-    assert torch.allclose(compact.decode(detail, features, pooled), whole, atol=1e-6)
+def test_tiles_with_the_images_means_give_the_whole(settings: dict[str, int]) -> None:
+    """Each tile is taken with `margin` pixels around it, as far as the image reaches."""
+    network = seeded(KeDuSRConfig(**{**vars(KeDuSRConfig.compact()), **settings}))
+    inputs = pair(66, 84, (8, 4, 28, 36))
+    reference = network.encode_reference(inputs.lr_center(), inputs.ref)
 
-    tile = slice(20, 96)  # rows of the LR
-    found, confidence = compact.match(inputs.lr[:, :, tile], reference)
-    detail = compact.detail(found, confidence, reference)
-    features = compact.encode_lr(inputs.lr[:, :, tile])
-    result = compact.decode(detail, features, pooled)
-    margin = 40
-    assert torch.allclose(result[:, :, 2 * margin :], whole[:, :, 2 * (20 + margin) :], atol=1e-4)
+    def parts(lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        found, confidence = network.match(lr, reference)
+        return network.detail(found, confidence, reference), network.encode_lr(lr)
+
+    margin = network.config.margin
+    tiles = []
+    for top, bottom in ((0, 34), (34, 66)):
+        for left, right in ((0, 40), (40, 84)):
+            y, x = max(0, top - margin), max(0, left - margin)
+            part = inputs.lr[:, :, y : bottom + margin, x : right + margin]
+            assert part.shape[2:] != inputs.lr.shape[2:]
+            inside = (
+                slice(2 * (top - y), 2 * (bottom - y)),
+                slice(2 * (left - x), 2 * (right - x)),
+            )
+            place = slice(2 * top, 2 * bottom), slice(2 * left, 2 * right)
+            tiles.append((parts(part), inside, place))
+
+    means = [network.pool(*part, inside) for part, inside, _ in tiles]
+    areas = [(rows.stop - rows.start) * (cols.stop - cols.start) for _, _, (rows, cols) in tiles]
+    pooled = sum(mean * area for mean, area in zip(means, areas, strict=True)) / sum(areas)
+    assert torch.allclose(pooled, network.pool(*parts(inputs.lr)), atol=1e-5)
+
+    whole = network(inputs).sr
+    tiled = torch.empty_like(whole)
+    for part, inside, place in tiles:
+        tiled[:, :, place[0], place[1]] = network.decode(*part, pooled)[:, :, inside[0], inside[1]]
+    assert torch.allclose(tiled, whole, atol=1e-4)
+    assert KeDuSRConfig().margin == 64
 
 
 def test_matching_is_the_dense_products_maximum(compact: KeDuSR) -> None:
