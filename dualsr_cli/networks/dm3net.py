@@ -111,7 +111,7 @@ class Encoded:
     flow: torch.Tensor
 
     def crop(self, top: int, left: int, bottom: int, right: int) -> Encoded:
-        """The part between these rows and columns of the LR. Raises ValueError for odd ones."""
+        """The part between these LR rows and columns; ValueError if they are no multiples of 4."""
         if any(edge % _CELL for edge in (top, left, bottom, right)):
             raise ValueError(f"{top, left, bottom, right} are not multiples of {_CELL} pixels")
         found, confidence = [], []
