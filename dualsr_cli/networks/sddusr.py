@@ -21,7 +21,7 @@ What the paper leaves open, and what was taken:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +63,8 @@ class SDDuSRConfig:
     encoder's three groups; blocks: in the encoders of LRC and Ref. fusion_blocks: CBAM blocks.
     tokens: N of each dictionary. matching_features: channels that patches are matched by;
     mask_features: inner channels of the mask generator. groups: of channels, whose taps the
-    alignment moves together. flow_widths: channels inside of SpyNet's levels.
+    alignment moves together. flow_widths: channels inside of SpyNet's levels. Raises ValueError
+    for what no network can be built of.
     """
 
     features: int = 64
@@ -75,6 +76,15 @@ class SDDuSRConfig:
     mask_features: int = 32
     groups: int = 8
     flow_widths: tuple[int, ...] = (32, 64, 32, 16)
+
+    def __post_init__(self) -> None:
+        numbers = [getattr(self, field.name) for field in fields(self)[:-1]]
+        if min(*numbers, *self.flow_widths) < 1:
+            raise ValueError("features, blocks and the like are 1 or more")
+        if self.features % 4 or self.features % self.groups:
+            raise ValueError(f"features are a multiple of 4 and of the groups, {self.groups}")
+        if self.mask_features % 2:
+            raise ValueError("mask_features is even: half of them see the whole image")
 
     @classmethod
     def compact(cls) -> SDDuSRConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -356,6 +357,15 @@ def test_a_photo_without_detail_is_matched_nowhere_and_has_a_result() -> None:
 def test_a_reference_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="not twice"):
         network().restore(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 4, 4), torch.rand(1, 3, 8, 6))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"features": 30}, {"groups": 3}, {"tokens": 0}, {"mask_features": 5}, {"flow_widths": (4, 0)}],
+)
+def test_what_cannot_be_built_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        SDDuSRConfig(**wrong)
 
 
 def test_weights_come_back_from_a_file(tmp_path: Path) -> None:
