@@ -138,9 +138,17 @@ class DCSR(nn.Module):
         """Any size. Outputs.maps: "confidence" (B, 1, H', W'), the similarity of what was matched.
 
         H' and W' are LR's, with `match_half` ceil(H / 2) and ceil(W / 2). The confidence alone
-        carries gradients to the matching features, as published.
+        carries gradients to the matching features, as published. Raises ValueError for a reference
+        that does not have `scale` times the size of its box.
         """
-        height, width = (self.config.scale * side for side in inputs.lr.shape[2:])
+        scale = self.config.scale
+        height, width = (scale * side for side in inputs.lr.shape[2:])
+        top, left, bottom, right = inputs.box[0].tolist()
+        if inputs.ref.shape[2:] != (scale * (bottom - top), scale * (right - left)):
+            raise ValueError(
+                f"ref {tuple(inputs.ref.shape)} is not {scale} x its box of {bottom - top} x "
+                f"{right - left}"
+            )
         lr = _filled(inputs.lr, self.config.step)
         reference = self.encode_reference(inputs.ref)
         found = self.match(lr, reference, inputs.box)
@@ -326,7 +334,8 @@ class Area:
 class FeatureMatching(nn.Module):
     """The shared encoder of LR and Ref for the search: VGG19 up to relu2_1, then 16 channels.
 
-    Features have half the resolution of what they are made from, which is LR, or LR upsampled.
+    Features have half the resolution of what they are made from, which is LR, or LR upsampled. They
+    are as precise as their weights, with autocast too: rounded features find other patches.
     """
 
     def __init__(self, width: int, half: bool) -> None:
@@ -353,14 +362,16 @@ class FeatureMatching(nn.Module):
 
         The upsampling aligns the image's corners, so that it has to be done for all of an image.
         """
-        values: torch.Tensor = self.sub_mean(image)
-        if self._half:
-            return values
-        return F.interpolate(values, scale_factor=2, mode="bicubic", align_corners=True)
+        with _own_precision(image):
+            values: torch.Tensor = self.sub_mean(image.to(self.sub_mean.weight.dtype))
+            if self._half:
+                return values
+            return F.interpolate(values, scale_factor=2, mode="bicubic", align_corners=True)
 
     def features(self, prepared: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W), sides even -> (B, 16, H / 2, W / 2)."""
-        values: torch.Tensor = self.feature_extract(prepared)
+        with _own_precision(prepared):
+            values: torch.Tensor = self.feature_extract(prepared)
         return values
 
 
@@ -548,6 +559,10 @@ def _enlarged(maps: torch.Tensor, factor: int) -> torch.Tensor:
     if factor == 1:
         return maps
     return F.interpolate(maps, scale_factor=factor, mode="bicubic", align_corners=False)
+
+
+def _own_precision(maps: torch.Tensor) -> torch.autocast:
+    return torch.autocast(maps.device.type, enabled=False)
 
 
 def _convolution(channels: int, result: int, kernel: int, stride: int = 1) -> nn.Conv2d:
