@@ -158,6 +158,24 @@ def test_a_reference_counts_within_its_box() -> None:
     assert torch.allclose(found.maps["warped"], expected * weight, atol=1e-5)
 
 
+@pytest.mark.parametrize("shift", [-3, 3])
+@torch.no_grad()
+def test_beyond_the_photo_its_border_goes_on(shift: int) -> None:
+    """As published, where padding makes the sides multiples of 64; but not beyond a box in it."""
+    network = steady(COMPACT, [30.0])
+    flow = network.FlowNet.get_submodule("dc_conv7")
+    next(values for name, values in flow.named_parameters() if name == "bias").fill_(shift / 20)
+    given = inputs(9, 13)
+    found = network(given)
+    rows, columns = ((torch.arange(n) + shift).clamp(0, n - 1) for n in (36, 52))
+    assert torch.allclose(found.maps["flow"], torch.full((1, 2, 36, 52), float(shift)), atol=1e-5)
+    assert torch.allclose(found.sr, given.ref[:, :, rows][..., columns], atol=1e-4)
+    mask = network(inputs(9, 13, [[1, 1, 8, 12]])).maps["mask"]
+    expected = torch.zeros(1, 1, 36, 52)
+    expected[:, :, 4 - shift : 32 - shift, 4 - shift : 48 - shift] = 1
+    assert torch.equal(mask.round(), expected)
+
+
 @torch.no_grad()
 def test_the_masks_choose_among_references() -> None:
     given = inputs(9, 13, more=1)
