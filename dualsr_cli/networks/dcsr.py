@@ -258,40 +258,41 @@ class DCSR(nn.Module):
     ) -> list[list[list[Area]]]:
         """The window of keys for each image, row and column of tiles."""
         config = self.config
-        tile, step = config.tile, config.step
+        tile, step, scale = config.tile, config.step, config.scale
+        starts = [range(0, side, tile) for side in lr.shape[2:]]
+        boxes = box.tolist()
+        # For each image and axis: which tiles lie in the box, or less than a tile from it.
+        near = [
+            [
+                [low - 2 * tile < start < high + tile for start in axis]
+                for low, high, axis in zip(corners[:2], corners[2:], starts, strict=True)
+            ]
+            for corners in boxes
+        ]
+        coarse: list[list[list[list[int]]]] = []
+        if not all(all(axis) for axes in near for axis in axes):
+            factors = {"query_factor": 8, "key_factor": 8 * scale}
+            coarse = coarse_boxes(lr, reference.image, (tile, tile), **factors).tolist()
+
         size = reference.key.shape[2:]
         sides = [min(side, -(-(tile + 2 * config.reach) // step)) for side in size]
-        coarse: list[list[list[list[int]]]] | None = None
-        found: list[list[list[Area]]] = []
-        for n, (top, left, bottom, right) in enumerate(box.tolist()):
-            rows = []
-            for row, y in enumerate(range(0, lr.shape[2], tile)):
-                columns = []
-                for column, x in enumerate(range(0, lr.shape[3], tile)):
-                    near_rows = top - 2 * tile < y < bottom + tile
-                    if near_rows and left - 2 * tile < x < right + tile:
-                        place = [y - top, x - left]
-                    else:
-                        if coarse is None:
-                            boxes = coarse_boxes(
-                                lr,
-                                reference.image,
-                                (tile, tile),
-                                query_factor=8,
-                                key_factor=8 * config.scale,
-                            )
-                            coarse = boxes.tolist()
-                        place = [first // config.scale for first in coarse[n][row][column][:2]]
-                    first = [
-                        max(0, min((start - config.reach) // step, whole - window))
-                        for start, whole, window in zip(place, size, sides, strict=True)
-                    ]
-                    columns.append(
-                        Area(first[0], first[0] + sides[0], first[1], first[1] + sides[1])
-                    )
-                rows.append(columns)
-            found.append(rows)
-        return found
+
+        def window(n: int, row: int, column: int) -> Area:
+            if near[n][0][row] and near[n][1][column]:
+                place = [starts[0][row] - boxes[n][0], starts[1][column] - boxes[n][1]]
+            else:
+                place = [start // scale for start in coarse[n][row][column][:2]]
+            top, left = (
+                max(0, min((start - config.reach) // step, whole - side))
+                for start, whole, side in zip(place, size, sides, strict=True)
+            )
+            return Area(top, top + sides[0], left, left + sides[1])
+
+        rows, columns = map(range, map(len, starts))
+        return [
+            [[window(n, row, column) for column in columns] for row in rows]
+            for n in range(len(boxes))
+        ]
 
 
 @dataclass(frozen=True)
