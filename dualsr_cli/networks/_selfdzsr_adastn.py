@@ -84,15 +84,16 @@ def taps_at(offsets: torch.Tensor) -> Iterator[torch.Tensor]:
 
 def _read(features: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
     """features (B, C, h, w) at q + reach(q), reach (B, 2, H, W), bilinearly -> (B, C, H, W)."""
-    height, width = reach.shape[2:]
-    reach = reach.float()  # half precision would know large photos' pixels by the dozen only
-    rows = torch.arange(height, device=reach.device, dtype=torch.float32)[:, None] + reach[:, 0]
-    columns = torch.arange(width, device=reach.device, dtype=torch.float32) + reach[:, 1]
+    # Half precision knows no single pixels beyond the 2048th, and fewer places between them.
+    work = torch.promote_types(torch.promote_types(features.dtype, reach.dtype), torch.float32)
+    down, right = reach.to(work).unbind(dim=1)
+    rows = torch.arange(reach.shape[2], device=reach.device, dtype=work)[:, None] + down
+    columns = torch.arange(reach.shape[3], device=reach.device, dtype=work) + right
     # grid_sample counts from -1 to 1 between the outer edges of the border pixels.
     grid = torch.stack(
         [(2 * columns + 1) / features.shape[3] - 1, (2 * rows + 1) / features.shape[2] - 1], dim=3
     )
-    read = F.grid_sample(features.float(), grid, align_corners=False)
+    read = F.grid_sample(features.to(work), grid, align_corners=False)
     return read.to(features.dtype)
 
 

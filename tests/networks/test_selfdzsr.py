@@ -14,7 +14,7 @@ from dualsr_cli.networks import Inputs, load_into, read_weights
 from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, taps_at
 from dualsr_cli.networks._selfdzsr_degradation import DegradationNetwork, MeanShift
 from dualsr_cli.networks._selfdzsr_student import Student, match
-from dualsr_cli.networks.selfdzsr import SelfDZSR, SelfDZSRConfig
+from dualsr_cli.networks.selfdzsr import Reference, SelfDZSR, SelfDZSRConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "selfdzsr.npz"
 
@@ -121,6 +121,69 @@ def test_names_are_the_checkpoints() -> None:
     }
 
 
+def published(network: SelfDZSR, lr: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
+    """The published inference: tiles, each with as much of Ref as it has pixels itself.
+
+    lr, ref: (1, 3, H, W). Its tiles are matched with Ref's part of the most similar colours, those
+    in the centre have Ref's own place pasted, and a tile's modulation knows no other tile. At
+    scale 2 it needs sides of 72 pixels.
+    """
+    scale, refsr = network.config.scale, network.refsr
+    tiles = {2: 6, 4: 3}[scale]
+    height, width = lr.shape[2:]
+    frame = [(side // 24 + 1) * 24 for side in (height, width)]
+    top, left = ((side + 16 - own) // 2 for side, own in zip(frame, lr.shape[2:], strict=True))
+    ends = (left, frame[1] + 16 - width - left, top, frame[0] + 16 - height - top)
+    padded = F.pad(lr, ends, mode="reflect")
+    around = F.pad(ref, [end - 8 for end in ends], mode="reflect")
+    high, wide = (side // tiles for side in frame)
+    middle = slice(height // 4, 3 * height // 4), slice(width // 4, 3 * width // 4)
+    if scale == 4:
+        middle = slice(3 * height // 8, 5 * height // 8), slice(3 * width // 8, 5 * width // 8)
+    coarse_ref = F.interpolate(ref, scale_factor=1 / 8, mode="bilinear", align_corners=True)
+    rows = []
+    for j in range(tiles):
+        row = []
+        for i in range(tiles):
+            own = slice(high * j, high * j + high + 16), slice(wide * i, wide * i + wide + 16)
+            tile = padded[:, :, own[0], own[1]]
+            cells, box = None, None
+            if scale == 2 and {i, j} <= {2, 3}:
+                first = (j - 1) * around.shape[2] // 3 - high - 16
+                start = (i - 1) * around.shape[3] // 3 - wide - 16
+                place = slice(first, first + 2 * high + 32), slice(start, start + 2 * wide + 32)
+                cells = refsr.ref_head(around[:, :, place[0], place[1]])
+                box = torch.tensor([[0, 0, high + 16, wide + 16]])
+                part = around[:, :, first : first + high + 16, start : start + wide + 16]
+            elif scale == 4 and i == j == 1:
+                first, start = round(high // 8) + 6 + top // 4, round(wide // 8) + 6 + left // 4
+                box = torch.tensor([[first, start, first + height // 4, start + width // 4]])
+                cells = refsr.ref_head(ref[:, :, : height // 4 * 4, : width // 4 * 4])
+                part = ref[:, :, own[0], own[1]]
+            else:
+                coarse = F.interpolate(
+                    tile, scale_factor=1 / 8, mode="bilinear", align_corners=True
+                )
+                colours = coarse.flatten(2).sort(dim=2).values[0, ..., None]
+                windows = F.unfold(coarse_ref, coarse.shape[2:]).unflatten(1, (3, -1))
+                windows = windows.sort(dim=2).values[0]
+                best = int((windows - colours).abs().mean(dim=(0, 1)).argmin())
+                columns = coarse_ref.shape[3] - coarse.shape[3] + 1
+                first = min(best // columns * 8, height - high - 16)
+                start = min(best % columns * 8, width - wide - 16)
+                part = ref[:, :, first : first + high + 16, start : start + wide + 16]
+            reference = Reference(refsr.ref_extractor(part), cells, network.student.key(part))
+            aligned, guide = refsr.align(tile)
+            offsets, _ = network.match(tile, reference)
+            fused = refsr.fuse(aligned, guide, offsets, reference, box)
+            vector = refsr.modulation(lr[:, :, middle[0], middle[1]], ref, fused)
+            sr = refsr.restore(aligned, fused, vector)
+            row.append(sr[:, :, 8 * scale : -8 * scale, 8 * scale : -8 * scale])
+        rows.append(torch.cat(row, dim=3))
+    whole = torch.cat(rows, dim=2)[:, :, scale * (top - 8) :, scale * (left - 8) :]
+    return whole[:, :, : scale * height, : scale * width]
+
+
 def golden() -> dict[str, np.ndarray]:
     """Some pixels of each path, of the published configurations; keep: np.savez(GOLDEN, **...)."""
     found = {}
@@ -131,11 +194,14 @@ def golden() -> dict[str, np.ndarray]:
         with torch.no_grad():
             learned = network.train()(inputs, 0.02 * (picture(24, 28, seed=1) - 0.5))
             reference = network.encode_reference(inputs.ref)
+            small = seeded(SelfDZSR(SelfDZSRConfig.compact(scale))).eval()
+            tiled = published(small, picture(74, 80), picture(74, 80, seed=1))
             result = network.eval()(pair(18, 21, (3, 4, 12, 15), scale))
         found[f"training{scale}"] = learned.sr[:, :, 1::11, 2::7]
         found[f"pseudo_lr{scale}"] = learned.maps["pseudo_lr"][:, :, ::5, ::5]
         found[f"centroid{scale}"] = learned.maps["centroid"]
         found[f"sr{scale}"] = result.sr[:, :, 1::9, 2::7]
+        found[f"published{scale}"] = tiled[:, :, 3::17, 5::19]
         found[f"confidence{scale}"] = result.maps["confidence"]
         found[f"offsets{scale}"] = network.match(inputs.lr, reference)[0][:, :, ::9, ::9]
     return {name: tensor.numpy() for name, tensor in found.items()}
