@@ -146,12 +146,15 @@ def warp(values: torch.Tensor, flow: torch.Tensor, padding: str = "zeros") -> to
     "zeros" or "border". Returns (B, C, H, W).
     """
     height, width = values.shape[2:]
-    columns = torch.arange(width, device=flow.device, dtype=flow.dtype)
-    rows = torch.arange(height, device=flow.device, dtype=flow.dtype)
+    # Half precision knows no more than some hundred places along a side.
+    work = torch.promote_types(values.dtype, torch.float32)
+    columns = torch.arange(width, device=flow.device, dtype=work)
+    rows = torch.arange(height, device=flow.device, dtype=work)
     x = (flow[:, 0] + columns) * (2 / max(width - 1, 1)) - 1
     y = (flow[:, 1] + rows[:, None]) * (2 / max(height - 1, 1)) - 1
-    grid = torch.stack([x, y], dim=3).to(values.dtype)  # (B, H, W, 2)
-    return F.grid_sample(values, grid, "bilinear", padding, align_corners=True)
+    grid = torch.stack([x, y], dim=3)  # (B, H, W, 2)
+    warped = F.grid_sample(values.to(work), grid, "bilinear", padding, align_corners=True)
+    return warped.to(values.dtype)
 
 
 def pad_to(image: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -284,7 +284,8 @@ class _DeformableConv(nn.Module):
     ) -> torch.Tensor:
         """values, guide: (B, F, H, W); flow: (B, 2, H, W) -> (B, F, H, W)."""
         height, width = values.shape[2:]
-        values = values.contiguous()  # once, for the groups of channels that each band samples
+        # Once for all bands, which sample groups of channels, at places that need precision.
+        values = values.contiguous().to(torch.promote_types(values.dtype, torch.float32))
         guide = F.pad(guide, (0, 0, 1, 1))
         rows = max(1, _HELD // (len(values) * width * values.shape[1] * 9))
         bands = [
@@ -302,7 +303,8 @@ class _DeformableConv(nn.Module):
         groups = self.groups
         found = F.conv2d(guide, self.conv_offset.weight, self.conv_offset.bias, padding=(0, 1))
         moves = _FURTHEST * torch.tanh(found[:, : groups * 18])
-        moves = moves.reshape(batch, groups, 9, 2, rows, width) + flow.flip(1)[:, None, None]
+        flow = flow.flip(1).to(values.dtype)
+        moves = moves.reshape(batch, groups, 9, 2, rows, width) + flow[:, None, None]
         mask = found[:, groups * 18 :].sigmoid().reshape(batch * groups, 1, 9 * rows, width)
 
         tap = torch.arange(9, device=flow.device)[:, None, None]
@@ -316,7 +318,7 @@ class _DeformableConv(nn.Module):
         grid = torch.stack(places, dim=5).reshape(batch * groups, 9 * rows, width, 2)
         groups_of = values.view(batch * groups, channels // groups, height, width)
         taps = F.grid_sample(groups_of, grid, align_corners=False) * mask
-        taps = taps.reshape(batch, channels * 9, rows, width)
+        taps = taps.to(guide.dtype).reshape(batch, channels * 9, rows, width)
         return F.conv2d(taps, self.weight.flatten(1)[:, :, None, None], self.bias)
 
 

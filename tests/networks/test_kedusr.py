@@ -240,6 +240,21 @@ def test_any_size_and_batches(
     assert torch.allclose(alone.sr, result.sr[1:], atol=1e-5)
 
 
+@torch.no_grad()
+def test_half_precision_comes_close(compact: KeDuSR) -> None:
+    """Convolutions in bfloat16 or all of it; what is warped keeps its places."""
+    inputs = pair(40, 48, (8, 8, 40, 40))
+    exact = compact(inputs).sr
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = compact(inputs).sr
+    half = KeDuSR(compact.config).eval()
+    half.load_state_dict(compact.state_dict())
+    whole = half.bfloat16()(Inputs(inputs.lr.bfloat16(), inputs.ref.bfloat16(), inputs.box)).sr
+    for found, share in ((mixed, 0.02), (whole, 0.1)):
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - exact).square().mean().sqrt() < share * exact.std()
+
+
 def test_a_reference_of_another_size_is_refused(compact: KeDuSR) -> None:
     with pytest.raises(ValueError, match=r"ref \(1, 3, 16, 16\) is not twice \(1, 3, 8, 9\)"):
         compact.restore(image(1, 3, 16, 16), image(1, 3, 8, 9), image(1, 3, 16, 16))
