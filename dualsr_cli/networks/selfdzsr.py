@@ -128,7 +128,11 @@ class SelfDZSR(nn.Module):
         return Outputs(sr, {"confidence": encoded.confidence})
 
     def encode(self, inputs: Inputs) -> Encoded:
-        """Once an image (figure 4): all that sees more of it than the surroundings of a pixel."""
+        """Once an image (figure 4): all that sees more of it than the surroundings of a pixel.
+
+        Raises ValueError for a Ref that is not `scale` times as large as its box.
+        """
+        self._check_sizes(inputs)
         height, width = inputs.lr.shape[2:]
         lr = _extended(inputs.lr)
         reference = self.encode_reference(inputs.ref)
@@ -169,13 +173,14 @@ class SelfDZSR(nn.Module):
 
     def encode_reference(self, ref: torch.Tensor) -> Reference:
         """Once an image: Ref (B, 3, H, W), RGB, 0..1, of any size."""
-        # Ref's sides are brought to whole cells of the matching; nothing reads what is added.
+        # The matching has whole cells, so up to three rows and columns are repeated.
         height, width = (max(LEAST, side + -side % CELL) for side in ref.shape[2:])
         added = (0, width - ref.shape[3], 0, height - ref.shape[2])
         padded = F.pad(ref, added, mode="replicate")
         with torch.no_grad():
             keys = self.student.key(padded)
-        return Reference(self.refsr.ref_extractor(padded), self.refsr.ref_head(ref), keys)
+        cells = self.refsr.ref_head(ref) if self.training or self.config.paste else None
+        return Reference(self.refsr.ref_extractor(padded), cells, keys)
 
     def match(self, lr: torch.Tensor, reference: Reference) -> tuple[torch.Tensor, torch.Tensor]:
         """Once an image: LR (B, 3, H, W), sides multiples of 4 -> offsets (B, 18, H, W) of taps.
@@ -185,8 +190,14 @@ class SelfDZSR(nn.Module):
         with torch.no_grad():
             return match(self.student.query(lr), reference.keys)
 
+    def _check_sizes(self, inputs: Inputs) -> None:
+        top, left, bottom, right = (self.config.scale * side for side in inputs.box[0].tolist())
+        if inputs.ref.shape[2:] != (bottom - top, right - left):
+            raise ValueError(f"ref {tuple(inputs.ref.shape)} is not {self.config.scale} x its box")
+
     def _learn(self, inputs: Inputs, noise: torch.Tensor | None) -> Outputs:
         """Figure 3: everything is bent onto the pseudo-LR."""
+        self._check_sizes(inputs)
         if inputs.hr is None or self.degradation is None:
             raise ValueError("SelfDZSR learns from hr, with its degradation network")
         lr, refsr, batch = inputs.lr, self.refsr, len(inputs.lr)

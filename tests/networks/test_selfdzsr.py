@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -430,8 +431,22 @@ def test_what_cannot_be_is_refused() -> None:
     inputs = pair(12, 12, (0, 0, 6, 6))
     with pytest.raises(ValueError, match="learns from hr"):
         SelfDZSR(SelfDZSRConfig.compact()).train()(Inputs(inputs.lr, inputs.ref, inputs.box))
+    large = Inputs(inputs.lr, inputs.ref, torch.tensor([[0, 0, 7, 6]]), inputs.hr)
+    for training in (True, False):
+        with pytest.raises(ValueError, match="not 2 x its box"):
+            SelfDZSR(SelfDZSRConfig.compact()).train(training)(large)
     with pytest.raises(ValueError, match="multiples of 4"):
         SelfDZSR(SelfDZSRConfig.compact()).train()(pair(12, 14, (0, 0, 6, 6)))
+
+
+def test_pasting_can_be_left_out() -> None:
+    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval()
+    without = SelfDZSR(replace(network.config, paste=False)).eval()
+    without.load_state_dict(network.state_dict())
+    inputs = pair(16, 20, (4, 4, 12, 14))
+    with torch.no_grad():
+        assert without.encode_reference(inputs.ref).cells is None
+        assert not torch.equal(without(inputs).sr, network(inputs).sr)
 
 
 def test_without_its_degradation_network_it_is_what_is_deployed() -> None:
