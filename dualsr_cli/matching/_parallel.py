@@ -23,6 +23,17 @@ class Each(Protocol):
 
 
 @contextmanager
+def plain(device: torch.device) -> Iterator[None]:
+    """Work without gradients, autocast and inference mode: other threads know of none of them."""
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
+        yield
+
+
+@contextmanager
 def workers(device: torch.device) -> Iterator[Each]:
     """A `map` over parts: in as many threads as PyTorch may use, with one each; elsewhere plain.
 

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 
-from dualsr_cli.matching._parallel import Each, workers
+from dualsr_cli.matching._parallel import Each, plain, workers
 from dualsr_cli.matching._patches import Patches, normalised
 from dualsr_cli.matching.correspondence import Correspondence
 from dualsr_cli.matching.search import check, places_of
@@ -54,14 +54,11 @@ def search_clustered(
     check(query, key, patch, padding, query_mask, key_mask)
     if any(number is not None and number < 1 for number in (clusters, probes, components)):
         raise ValueError("clusters, probes and components are at least 1")
-    index = torch.full((len(query), *query.shape[2:]), -1, dtype=torch.int64, device=query.device)
-    similarity = torch.zeros(index.shape, device=query.device)
-    query, key = query.detach().float(), key.detach().float()
-    with (
-        torch.no_grad(),
-        torch.autocast(query.device.type, enabled=False),
-        workers(query.device) as each,
-    ):
+    with plain(query.device), workers(query.device) as each:
+        query, key = query.detach().float(), key.detach().float()
+        size = (len(query), *query.shape[2:])
+        index = torch.full(size, -1, dtype=torch.int64, device=query.device)
+        similarity = torch.zeros(size, device=query.device)
         for n in range(len(query)):
             queries = places_of(query[n], patch, padding, query_mask, n)
             keys = places_of(key[n], patch, padding, key_mask, n)

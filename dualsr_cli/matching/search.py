@@ -12,6 +12,7 @@ import torch
 
 from dualsr_cli.matching._cpu import search_cpu
 from dualsr_cli.matching._dense import search_dense
+from dualsr_cli.matching._parallel import plain
 from dualsr_cli.matching._patches import finite
 from dualsr_cli.matching.correspondence import Correspondence
 
@@ -44,12 +45,12 @@ def search(
     check(query, key, patch, padding, query_mask, key_mask)
     if precision not in PRECISIONS:
         raise ValueError(f"{precision!r} is unknown: take one of {', '.join(PRECISIONS)}")
-    index = torch.full((len(query), *query.shape[2:]), -1, dtype=torch.int64, device=query.device)
-    similarity = torch.zeros(index.shape, device=query.device)
     rescored = 0
-    # Threads know nothing of a caller's no_grad or autocast: the features themselves are freed.
-    query, key = query.detach().float(), key.detach().float()
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+    with plain(query.device):
+        query, key = query.detach().float(), key.detach().float()
+        size = (len(query), *query.shape[2:])
+        index = torch.full(size, -1, dtype=torch.int64, device=query.device)
+        similarity = torch.zeros(size, device=query.device)
         for n in range(len(query)):
             queries = places_of(query[n], patch, padding, query_mask, n)
             keys = places_of(key[n], patch, padding, key_mask, n)

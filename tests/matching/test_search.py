@@ -71,6 +71,9 @@ def test_training_and_half_precision_around_it_change_nothing(look) -> None:  # 
     assert torch.equal(learned.index, plain.index)
     assert torch.equal(learned.similarity, plain.similarity)
     assert not learned.similarity.requires_grad
+    with torch.inference_mode():
+        inferred = look(query.clone(), key.clone())
+    assert torch.equal(inferred.index, plain.index)
 
 
 def test_more_keys_and_queries_than_a_block() -> None:
