@@ -58,6 +58,8 @@ from dualsr_cli.matching import (
 )
 from dualsr_cli.matching._dense import published, search_dense
 
+Masks = tuple[torch.Tensor, torch.Tensor]  # of queries, of keys
+
 NEAR = 0.02  # cosine: a match so much worse than the best is as good
 MANY = 2 * 10**9  # pairs of patches, of 144 numbers: some seconds of a processor
 
@@ -266,9 +268,9 @@ def _compare(features: Features, options: Options) -> float:
 
 
 def reducers(options: Options) -> None:
-    print("features            wide     kind      queries      keys    GFLOP  seconds  working MiB"
-          "  matrix GB  similarity  change")  # fmt: skip
-    for size in options.sizes[:2]:
+    print("features            wide     kind      queries      keys    GFLOP  looked at  seconds"
+          "  working MiB  matrix GB  similarity  change")  # fmt: skip
+    for size in options.sizes:
         for features in _real(options, size):
             _reduce(size, features.to(options.device), options.device)
 
@@ -277,36 +279,43 @@ def _reduce(size: tuple[int, int], features: Features, device: torch.device) -> 
     """A row for each way. change: of the mean similarity of the queries that are still matched."""
     wide, tele = features.images
     query, key = features.query, features.key
+    full = features.queries
+    looked = full if device.type == "cuda" else min(full, 5 * MANY // features.keys)
+    part = mask_of(some(looked, full), query)
+    all_queries, all_keys = (torch.ones_like(maps[:, 0], dtype=torch.bool) for maps in (query, key))
 
-    def whole() -> Correspondence:
-        return search(query, key)
+    def whole() -> Masks:
+        return all_queries, all_keys
 
-    def pruned() -> Correspondence:
-        return search(query, key, key_mask=prune_keys(key))
+    def pruned() -> Masks:
+        return all_queries, prune_keys(key)
 
-    def masked() -> Correspondence:
-        queries, keys = (
-            detail_mask(image, maps.shape[2:]) for image, maps in ((wide, query), (tele, key))
-        )
-        return search(query, key, query_mask=queries, key_mask=keys)
+    def masked() -> Masks:
+        return detail_mask(wide, query.shape[2:]), detail_mask(tele, key.shape[2:])
 
-    everything = whole().similarity
-    for run in (whole, pruned, masked):
+    everything = search(query, key, query_mask=part).similarity
+    for way in (whole, pruned, masked):
+        queries, keys = way()
+        sought = part & queries
+
+        def run(sought: torch.Tensor = sought, keys: torch.Tensor = keys) -> Correspondence:
+            return search(query, key, query_mask=sought, key_mask=keys)
+
+        def both(way: Callable[[], Masks] = way) -> Correspondence:
+            queries, keys = way()
+            return search(query, key, query_mask=part & queries, key_mask=keys)
+
         found = run()
-        seconds = min(_time(run, device) for _ in range(2))
-        memory = _working_memory(run, device)
-        sought = found.index >= 0
-        queries, keys = int(sought.sum()), features.keys
-        if run is pruned:
-            keys = int(prune_keys(key).sum())
-        elif run is masked:
-            keys = int(detail_mask(tele, key.shape[2:]).sum())
+        seconds = min(_time(way, device) for _ in range(2))
+        seconds += min(_time(run, device) for _ in range(2)) * full / looked
+        memory = _working_memory(both, device)
         mean = float(found.similarity[sought].double().mean())
         change = mean - float(everything[sought].double().mean())
+        count = int(queries.sum()), int(keys.sum())
         print(
-            f"{features.name:14}{_shape(size):>10} {run.__name__:>8}{queries:13,}{keys:10,}"
-            f"{2e-9 * queries * keys * PATCH**2 * CHANNELS:9,.0f}{seconds:9.2f}{memory / MIB:13.1f}"
-            f"{4e-9 * queries * keys:11.2f}{mean:12.4f}{change:+8.4f}",
+            f"{features.name:14}{_shape(size):>10} {way.__name__:>8}{count[0]:13,}{count[1]:10,}"
+            f"{2e-9 * count[0] * count[1] * PATCH**2 * CHANNELS:9,.0f}{looked:11,}{seconds:9.2f}"
+            f"{memory / MIB:13.1f}{4e-9 * count[0] * count[1]:11.2f}{mean:12.4f}{change:+8.4f}",
             flush=True,
         )
 
