@@ -1,0 +1,303 @@
+"""Sharp photographs -> what a dual camera would have made of them, with the truth, for training.
+
+A patch of a photograph is the truth at the result's resolution, in the wide photo's geometry and
+colours. The wide photo's patch is a shot of it through a wide lens; the reference is another shot
+of it, laid on the wide photo as imperfectly as alignments do. `simulate_pair` makes two whole
+photos instead, for pipelines that align for themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dualsr_cli.networks import Inputs
+from dualsr_cli.training import _simulator_camera as camera
+from dualsr_cli.training import _simulator_view as view
+from dualsr_cli.training._simulator_camera import CameraSettings, Floats, Range, Rgb
+from dualsr_cli.training._simulator_pair import PairSettings, SimulatedPair, simulate_pair
+from dualsr_cli.training._simulator_photographs import Photographs, load_photographs
+from dualsr_cli.training._simulator_view import ViewSettings
+from dualsr_cli.training.patches import tensor
+
+__all__ = [
+    "CameraSettings",
+    "PairSettings",
+    "Photographs",
+    "Simulated",
+    "SimulatedPair",
+    "Simulator",
+    "SimulatorSettings",
+    "ViewSettings",
+    "load_photographs",
+    "simulate_pair",
+]
+
+_MARGIN = 16  # wide pixels that a shot sees beside its patch, on both sides together
+_FAR = 3.0  # wide pixels by which flow misses in a photo of another scene
+
+
+@dataclass(frozen=True)
+class SimulatorSettings:
+    """What pairs are drawn from.
+
+    scale: pixels of the result for each wide pixel. patch: side of a wide patch. zoom: tele pixels
+    for each wide pixel, drawn with even logarithms. layout: "on", the reference lies on the patch;
+    "beside", as KeDuSR trains, it lies on a patch at an `offset` of wide pixels along both axes.
+    halved: share of the patches that are cut from halved photographs. candidates: of so many
+    places that are drawn for a patch the one with the most detail is taken.
+    """
+
+    scale: int = 2
+    patch: int = 128
+    zoom: Range = (1.5, 5.0)
+    layout: Literal["on", "beside"] = "on"
+    offset: tuple[int, int] = (32, 96)
+    halved: float = 0.5
+    candidates: int = 2
+    wide: CameraSettings = field(default_factory=CameraSettings)
+    tele: CameraSettings = field(default_factory=CameraSettings)
+    view: ViewSettings = field(default_factory=ViewSettings)
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 3, 4):
+            raise ValueError(f"scale {self.scale} is not 2, 3 or 4")
+        if self.patch < 16:
+            raise ValueError(f"patches of {self.patch} pixels are smaller than 16")
+        if self.layout not in ("on", "beside"):
+            raise ValueError(f"layout {self.layout!r} is neither 'on' nor 'beside'")
+        if not 1 <= self.zoom[0] <= self.zoom[1]:
+            raise ValueError(f"zoom {self.zoom} is not a range above 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """One sample; p is `SimulatorSettings.patch`, s its scale.
+
+    inputs: a batch of one with the truth, `ref` (1, 3, s p, s p) being 0 outside the tele photo.
+    valid, confidence: (p, p) float32 0..1 on the wide pixels under `ref`, as `AlignedPair` tells
+    them. displacement: (p, p, 2) float32, x and y in pixels of the result: `ref` shows at a place
+    what belongs to the place moved by it. useful: False where it shows another scene or nothing.
+    """
+
+    inputs: Inputs
+    valid: Floats
+    confidence: Floats
+    displacement: Floats
+    useful: bool
+
+
+class Simulator:
+    """A data source: `length` samples an epoch, each the same for the same seeds and index."""
+
+    def __init__(
+        self,
+        photographs: Photographs,
+        settings: SimulatorSettings = SimulatorSettings(),
+        seed: int = 0,
+        length: int = 1000,
+    ) -> None:
+        """Raises ValueError where a photograph is too small for the patches."""
+        self.settings = settings
+        self._photographs = photographs
+        self._seed = seed
+        self._length = length
+        reach = settings.offset[1] if settings.layout == "beside" else 0
+        needed = (settings.patch + reach + _MARGIN) * settings.scale
+        for index, name in enumerate(photographs.names):
+            height, width = photographs.pixels(index).shape[:2]
+            if min(height, width) < needed:
+                raise ValueError(
+                    f"{name} has {width} x {height} pixels: patches of {settings.patch} at scale "
+                    f"{settings.scale} need {needed} a side"
+                )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def sample(self, index: int, epoch_seed: int) -> Inputs:
+        """A batch of one, on the CPU."""
+        return self.simulate(index, epoch_seed).inputs
+
+    def simulate(self, index: int, epoch_seed: int) -> Simulated:
+        """A sample with what an alignment would tell of it."""
+        rng = np.random.default_rng([self._seed, epoch_seed, index])
+        settings = self.settings
+        s, p = settings.scale, settings.patch
+        # LR patch and key patch in the region that both lie in; one and the same for "on".
+        steps = np.zeros(2, np.int64)
+        if settings.layout == "beside":
+            low, high = settings.offset
+            steps = rng.integers(low, high + 1, 2) * rng.choice((-1, 1), 2)
+        patch, key, region = np.maximum(-steps, 0), np.maximum(steps, 0), p + np.abs(steps)
+        # The place in the margin is drawn, so that JPEG's blocks lie anyhow.
+        inset = rng.integers(_MARGIN // 4, _MARGIN - _MARGIN // 4 + 1, 2)
+        scene = self._scene(rng, region)
+        light = camera.linear(scene)
+
+        wide = self._wide(rng, scene, light)
+        lr = _cut(wide, patch + inset, p)
+        under = lr if settings.layout == "on" else _cut(wide, key + inset, p)
+        hr = _cut(scene, (patch + inset) * s, s * p)
+
+        shape = (p, p)
+        moved = view.displacement(settings.view, rng, shape, s)
+        valid = (
+            view.validity(settings.view, rng, shape)
+            if settings.layout == "on"
+            else np.ones(shape, np.float32)
+        )
+        useful = bool(rng.random() >= settings.view.useless)
+        ref = self._reference(rng, scene, light, (key + inset) * s, moved, useful)
+        fine = cv2.resize(valid, (s * p, s * p), interpolation=cv2.INTER_LINEAR)
+        ref *= fine[..., None]
+        np.clip(ref, 0, 1, out=ref)
+        confidence = self._confidence(rng, under, ref, moved, valid, useful)
+        return Simulated(
+            Inputs(
+                tensor(lr),
+                torch.from_numpy(ref).permute(2, 0, 1)[None].contiguous(),
+                torch.tensor([[0, 0, p, p]]),
+                tensor(hr),
+                center=None if settings.layout == "on" else tensor(under),
+            ),
+            valid,
+            confidence,
+            moved,
+            useful,
+        )
+
+    def _scene(self, rng: np.random.Generator, region: npt.NDArray[np.int64]) -> Rgb:
+        """A turned or mirrored piece of a photograph, `region` and margin at the result's scale."""
+        index = int(rng.integers(len(self._photographs)))
+        turn = int(rng.integers(8))
+        size = (region + _MARGIN) * self.settings.scale
+        height, width = size[::-1] if turn % 2 else size
+        pixels = self._photographs.pixels(index, int(rng.random() < self.settings.halved))
+        if min(pixels.shape[0] - height, pixels.shape[1] - width) < 0:
+            pixels = self._photographs.pixels(index)
+        places = [
+            (
+                int(rng.integers(pixels.shape[0] - height + 1)),
+                int(rng.integers(pixels.shape[1] - width + 1)),
+            )
+            for _ in range(self.settings.candidates)
+        ]
+        pieces = [pixels[top : top + height, left : left + width] for top, left in places]
+        piece = max(pieces, key=_detail) if len(pieces) > 1 else pieces[0]
+        turned = np.rot90(piece, turn)
+        return np.ascontiguousarray(turned[:, ::-1] if turn >= 4 else turned)
+
+    def _wide(self, rng: np.random.Generator, scene: Rgb, light: Floats) -> Rgb:
+        """The wide photo's file of the whole scene."""
+        s = self.settings.scale
+        shot = camera.draw(self.settings.wide, rng)
+        size = scene.shape[0] // s, scene.shape[1] // s
+        if shot.plain:
+            return camera.resized(scene, size)
+        seen = camera.blurred(light, shot, _field(rng), s)
+        return camera.exposed(seen, size, shot, 1.0, rng)
+
+    def _reference(
+        self,
+        rng: np.random.Generator,
+        scene: Rgb,
+        light: Floats,
+        corner: npt.NDArray[np.int64],
+        moved: Floats,
+        useful: bool,
+    ) -> Floats:
+        """The tele photo on the wide one: (s p, s p, 3), 0..1 but for the ends of its tones.
+
+        corner: of what it lies on, in pixels of the scene.
+        """
+        settings = self.settings
+        s, side = settings.scale, settings.scale * settings.patch
+        shot = camera.draw(settings.tele, rng)
+        softening = 0.0
+        if rng.random() < settings.view.defocus:
+            softening = float(rng.uniform(*settings.view.blur))
+        if not useful:
+            kind = rng.integers(3)
+            if kind == 0:
+                scene = self._scene(rng, np.array(scene.shape[:2]) // s - _MARGIN)
+                light = camera.linear(scene)
+            elif kind == 1:
+                return np.full((side, side, 3), rng.uniform(0, 0.03), np.float32)
+            else:
+                softening = float(rng.uniform(3, 8))
+        zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
+        share = min(1.0, zoom / s)  # tele pixels kept, for each of the result
+        size = round(scene.shape[0] * share), round(scene.shape[1] * share)
+        if softening:
+            light = cv2.GaussianBlur(light, (0, 0), softening)
+        if shot.plain and not softening:
+            tele = camera.resized(scene, size)
+        else:
+            seen = camera.blurred(light, shot, _field(rng), s / zoom)
+            # Where the tele has more pixels than the result, each is the mean of several.
+            many = max(1.0, zoom / s)
+            shot = replace(shot, density=min(1.0, shot.density * many))
+            tele = camera.exposed(seen, size, shot, 1 / many, rng)
+        fine = cv2.resize(moved, (side, side), interpolation=cv2.INTER_LINEAR)
+        rate = np.array([tele.shape[1] / scene.shape[1], tele.shape[0] / scene.shape[0]])
+        x = (np.arange(side) + 0.5 + corner[1]) * rate[0] - 0.5
+        y = (np.arange(side) + 0.5 + corner[0]) * rate[1] - 0.5
+        laid = cv2.remap(
+            tele,
+            fine[..., 0] * np.float32(rate[0]) + x.astype(np.float32),
+            fine[..., 1] * np.float32(rate[1]) + y.astype(np.float32)[:, None],
+            cv2.INTER_CUBIC,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        return view.toned(settings.view, rng, laid.astype(np.float32) * np.float32(1 / 255))
+
+    def _confidence(
+        self,
+        rng: np.random.Generator,
+        under: Rgb,
+        ref: Floats,
+        moved: Floats,
+        valid: Floats,
+        useful: bool,
+    ) -> Floats:
+        p = self.settings.patch
+        small = cv2.resize(ref, (p, p), interpolation=cv2.INTER_AREA)
+        seen: Floats = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) * np.float32(255)
+        errors = moved / np.float32(self.settings.scale)
+        doubt = np.zeros((p, p), np.float32)
+        if rng.random() >= self.settings.view.overlooked:
+            known = 1 + view.smooth(rng, (p, p), 16)[..., 0]
+            doubt = np.float32(rng.uniform(0.5, 2.0)) * np.maximum(known, 0)
+        if not useful:
+            errors = errors + np.float32(_FAR) * view.smooth(rng, (p, p), 12, 2)
+        return view.confidence(view.brightness(under), seen, errors, valid, doubt)
+
+
+def photographs_of(folder: Path, cache: Path | None, settings: SimulatorSettings) -> Photographs:
+    """`load_photographs` of those that are large enough for the settings' patches."""
+    reach = settings.offset[1] if settings.layout == "beside" else 0
+    return load_photographs(folder, cache, (settings.patch + reach + _MARGIN) * settings.scale)
+
+
+def _cut(pixels: Rgb, corner: npt.NDArray[np.int64], side: int) -> Rgb:
+    top, left = corner
+    return pixels[top : top + side, left : left + side]
+
+
+def _detail(piece: Rgb) -> float:
+    """Mean step between neighbours, in some rows: enough to tell sky from leaves."""
+    rows = piece[::8, :, 1].astype(np.int16)
+    return float(np.abs(rows[:, 1:] - rows[:, :-1]).mean())
+
+
+def _field(rng: np.random.Generator) -> tuple[float, float]:
+    """A place in the picture, even over its area: x and y, at most 1 from the centre."""
+    distance, angle = np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
+    return float(distance * np.cos(angle)), float(distance * np.sin(angle))

@@ -1,0 +1,185 @@
+"""Patches: what belongs together stays together, wherever it is cut and however it is turned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from dualsr_cli.alignment import align
+from dualsr_cli.networks import Inputs
+from dualsr_cli.photos import read_photo
+from dualsr_cli.training.patches import (
+    CUTTERS,
+    Inside,
+    Nearby,
+    Patches,
+    Same,
+    Triplet,
+    batched,
+    half_size,
+    real,
+    scale_of,
+    telephoto,
+    turned,
+)
+
+SAMPLES = Path(__file__).parent.parent.parent / "sample_pairs"
+Rgb = npt.NDArray[np.uint8]
+
+
+def mapped(
+    height: int = 160, width: int = 240, box: tuple[int, int, int, int] = (30, 60, 140, 200)
+):
+    """A case at scale 2 whose colours tell the row and column of each LR pixel."""
+    y, x = np.mgrid[0:height, 0:width]
+    lr = np.dstack([y, x, np.full_like(y, 7)]).astype(np.uint8)
+    hr = lr.repeat(2, axis=0).repeat(2, axis=1)
+    top, left, bottom, right = box
+    return Triplet(lr, hr[2 * top : 2 * bottom, 2 * left : 2 * right], box, hr)
+
+
+def reduced(image: torch.Tensor) -> torch.Tensor:
+    return image[..., ::2, ::2]
+
+
+def place(image: torch.Tensor) -> tuple[int, int]:
+    """Least row and column in a patch."""
+    row, column = (image[0, :2].flatten(1).amin(1) * 255).round().int().tolist()
+    return row, column
+
+
+CASES = [
+    Nearby((32, 32), (8, 24), 4),
+    Same((40, 48), (0, 15)),
+    Same((40, 48), (0, 0)),
+    Inside((48, 32)),
+]
+
+
+@pytest.mark.parametrize("cutter", CASES, ids=str)
+def test_what_belongs_together_is_cut_together(cutter: Nearby | Same | Inside) -> None:
+    patches = Patches([mapped()], cutter, per_case=24)
+    assert len(patches) == 24
+    for index in range(24):
+        inputs = patches.sample(index, 0)
+        assert inputs.hr is not None
+        assert inputs.lr.shape[2:] == cutter.patch
+        assert torch.equal(reduced(inputs.hr), inputs.lr)
+        assert torch.equal(reduced(inputs.ref), inputs.lr_center())
+
+
+def test_patches_are_the_same_for_the_same_seeds() -> None:
+    first, again = (Patches([mapped()], Nearby((32, 32)), seed=4) for _ in range(2))
+    told = [first.sample(index, 2).lr for index in range(6)]
+    assert all(torch.equal(again.sample(i, 2).lr, told[i]) for i in reversed(range(6)))
+    assert len({place(lr) for lr in told}) > 3
+    assert not all(torch.equal(first.sample(i, 3).lr, told[i]) for i in range(6))
+
+
+def test_kedusr_key_patch_lies_beside_and_in_the_box() -> None:
+    case = mapped(200, 240, (0, 0, 200, 240))
+    steps = []
+    for index in range(60):
+        inputs = Patches([case], Nearby((32, 32), (20, 40), 10)).sample(index, 0)
+        assert inputs.center is not None
+        row, column = place(inputs.center)
+        assert 10 <= row <= 200 - 32 - 10 and 10 <= column <= 240 - 32 - 10
+        steps.append(np.subtract(place(inputs.lr), (row, column)))
+    far = np.abs(steps)
+    assert far.max() == 40
+    assert np.mean((far >= 20).all(axis=1)) > 0.4  # the others were clamped
+    assert {(y > 0, x > 0) for y, x in steps} == {
+        (a, b) for a in (False, True) for b in (False, True)
+    }
+
+
+def test_dcsr_patch_lies_in_the_box_and_its_reference_a_bit_aside() -> None:
+    patches = Patches([mapped()], Same((40, 40)), flips=False, rotations=(0,))
+    steps = set()
+    for index in range(60):
+        inputs = patches.sample(index, 0)
+        assert inputs.center is not None
+        row, column = place(inputs.lr)
+        assert 30 <= row <= 100 and 60 <= column <= 160
+        steps.add(place(inputs.center)[1] - column)
+    assert min(steps) == 0 and 10 <= max(steps) <= 15
+
+
+def test_a_reference_that_lies_on_the_patch_has_no_center() -> None:
+    inputs = Patches([mapped()], Same((40, 40), (0, 0))).sample(0, 0)
+    assert inputs.center is None
+    assert inputs.box.tolist() == [[0, 0, 40, 40]]
+
+
+def test_turned_eight_ways_the_box_turns_along() -> None:
+    case = mapped()
+    seen = set()
+    for quarters in range(4):
+        for mirrored in (False, True):
+            view = turned(case, quarters, mirrored)
+            top, left, bottom, right = view.box
+            assert np.array_equal(view.lr[top:bottom, left:right], view.ref[::2, ::2])
+            assert view.hr is not None and np.array_equal(view.hr[::2, ::2], view.lr)
+            seen.add(view.lr[0, 0].tobytes() + view.lr[0, 1].tobytes())
+    assert len(seen) == 8
+
+
+def test_batches_of_alike_samples() -> None:
+    patches = Patches([mapped()], Nearby((32, 32), (8, 24)))
+    joined = batched([patches.sample(index, 0) for index in range(3)])
+    assert joined.lr.shape == (3, 3, 32, 32) and joined.box.shape == (3, 4)
+    assert joined.center is not None and torch.equal(
+        joined.center[1:2], patches.sample(1, 0).center
+    )
+    lone = patches.sample(0, 0)
+    other = Inputs(lone.lr, lone.ref, lone.box)
+    with pytest.raises(ValueError, match="some"):
+        batched([lone, other])
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    for name, cutter in CUTTERS.items():
+        with pytest.raises(ValueError, match="do not fit"):
+            cutter((512, 512), (0, 0), 0)(mapped(), rng)
+        assert name
+    case = mapped()
+    with pytest.raises(ValueError, match="has none"):
+        Inside()(Triplet(case.lr, case.ref, case.box), rng)
+    with pytest.raises(ValueError, match="do not fit"):
+        scale_of(Triplet(case.lr, case.ref[:-2], case.box))
+    with pytest.raises(ValueError, match="no case"):
+        Patches([], Inside())
+
+
+def correlation(first: Rgb, second: Rgb) -> float:
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
+
+
+def test_a_pair_of_photos_becomes_cases() -> None:
+    wide, tele = (read_photo(SAMPLES / "city" / f"{name}.png") for name in ("wide", "tele"))
+    aligned = align(wide, tele)
+
+    own = telephoto(aligned, 2)
+    assert scale_of(own) == 2 and own.hr is not None
+    assert correlation(own.hr[::2, ::2], own.lr) > 0.9
+    top, left, bottom, right = own.box
+    assert np.array_equal(own.ref, own.hr[2 * top : 2 * bottom, 2 * left : 2 * right])
+    height, width = own.lr.shape[:2]
+    assert abs(top - (height - bottom)) <= 1 and abs(left - (width - right)) <= 1
+    assert abs((bottom - top) - height / 2) <= 1
+
+    bare = real(aligned, 3)
+    assert scale_of(bare) == 3 and bare.hr is None
+    assert np.array_equal(bare.lr, wide.pixels)
+
+    half = half_size(wide, tele)
+    assert scale_of(half) == 2 and half.hr is not None
+    assert np.array_equal(half.hr, wide.pixels[: half.hr.shape[0], : half.hr.shape[1]])
+    top, left, bottom, right = half.box
+    truth = half.hr[2 * top : 2 * bottom, 2 * left : 2 * right]
+    assert correlation(half.ref, truth) > 0.9
