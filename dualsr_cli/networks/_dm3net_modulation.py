@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._by_windows import Pooled, around, inside, part
 from dualsr_cli.networks.blocks import (
     SLOPE,
     PixelShuffle,
@@ -17,6 +18,7 @@ from dualsr_cli.networks.blocks import (
     lrelu,
     pad_to,
 )
+from dualsr_cli.networks.contract import windows
 
 GROUPS = 3
 """Of blocks, as in KeDuSR's LR branch."""
@@ -37,12 +39,12 @@ class Statistics:
         """Those of an image that comes in parts (B, C, h, w), each pixel once."""
         count = 0
         mean, squares = torch.zeros(1), torch.zeros(1)  # sum of squared distances from the mean
-        for part in parts:
-            more = part.shape[2] * part.shape[3]
+        for piece in parts:
+            more = piece.shape[2] * piece.shape[3]
             # Some channels at a time, as half-precision ones are copied.
             moments = [
                 torch.var_mean(some.float(), dim=(2, 3), correction=0, keepdim=True)
-                for some in torch.split(part, 16, dim=1)
+                for some in torch.split(piece, 16, dim=1)
             ]
             variance, other = (torch.cat(found, dim=1) for found in zip(*moments, strict=True))
             if not count:
@@ -67,6 +69,7 @@ class PriorExtractor(nn.Module):
     def __init__(self, features: int, blocks: int) -> None:
         super().__init__()
         self.width = 4 * features
+        self.margin = 2 * (1 + 2 * blocks + 3 + 1)  # cells that its convolutions see, of 2 pixels
         self.enlarge = PixelShuffle(3, 3)
         self.body = nn.Sequential(
             conv3x3(2 * 3 * _UNSHUFFLE**2, features),
@@ -86,12 +89,24 @@ class PriorExtractor(nn.Module):
             nn.LeakyReLU(SLOPE, inplace=True),
         )
 
-    def forward(self, degraded: torch.Tensor, sharp: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) and (B, 3, 2 * H, 2 * W), both 0..1 -> (B, width)."""
-        pair = torch.cat([pad_to(self.enlarge(degraded), 4), pad_to(sharp, 4)], dim=1)
-        # (B, 6, 2 * H, 2 * W) -> (B, 96, H / 2, W / 2) -> (B, width, H / 2, W / 2)
-        found = self.body(F.pixel_unshuffle(pair, _UNSHUFFLE))
-        embedding: torch.Tensor = self.mlp(found.mean(dim=(2, 3)))
+    def forward(
+        self, degraded: torch.Tensor, sharp: torch.Tensor, tile: int | None = None
+    ) -> torch.Tensor:
+        """(B, 3, H, W) and (B, 3, 2 * H, 2 * W), both 0..1 -> (B, width).
+
+        tile: the side, a multiple of 8, of the windows of the degraded one that are worked on.
+        """
+        pooled = Pooled()
+        for window in windows(degraded.shape[2], degraded.shape[3], tile):
+            near = around(window, self.margin, degraded, 2)
+            pair = [pad_to(self.enlarge(degraded[part(near)]), _UNSHUFFLE)]
+            pair.append(pad_to(sharp[part(near, 2)], _UNSHUFFLE))
+            # (B, 6, 2 * H, 2 * W) -> (B, 96, H / 2, W / 2) -> (B, width, H / 2, W / 2)
+            found = self.body(F.pixel_unshuffle(torch.cat(pair, dim=1), _UNSHUFFLE))
+            top, left, bottom, right = window
+            cells = top // 2, left // 2, (bottom + 1) // 2, (right + 1) // 2
+            pooled.add(found[inside(cells, (near[0] // 2, near[1] // 2, 0, 0))])
+        embedding: torch.Tensor = self.mlp(pooled.found()[0].flatten(1))
         return embedding
 
 

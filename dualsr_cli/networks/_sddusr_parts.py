@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._by_windows import Pooled, around, inside, part
+from dualsr_cli.networks.contract import windows
+
 _PLACES = 1 << 16  # of a map that are scored at a time: 32 MiB with 128 tokens
 
 
@@ -94,13 +97,13 @@ class TokenDictionaries(nn.Module):
         """Learning phase (eq. 10-11): F^LR (B, d, H, W), any part -> F^Dict of the same shape."""
         key = self.key(dictionaries.lrc)  # (B, N, d)
         value = self.value(dictionaries.ref)
-        query = key @ self.query.weight  # (B, N, d): K_L W, as in the updating phase
-        bias = key @ self.query.bias[:, None]
+        query = (key @ self.query.weight).transpose(1, 2)  # (B, d, N): K_L W, as in `update`
+        bias = (key @ self.query.bias[:, None]).transpose(1, 2)  # (B, 1, N)
         found = []
-        for places in torch.split(lr.flatten(2), _PLACES, dim=2):
-            scores = torch.baddbmm(bias, query, places)  # (B, N, places of this part)
-            found.append(value.transpose(1, 2) @ scores.softmax(dim=1))
-        return torch.cat(found, dim=2).view_as(lr)
+        for places in torch.split(lr.flatten(2).transpose(1, 2), _PLACES, dim=1):
+            scores = torch.baddbmm(bias, places, query)  # (B, places of this part, N)
+            found.append(scores.softmax(dim=2) @ value)
+        return torch.cat(found, dim=1).transpose(1, 2).view(lr.shape)
 
 
 def _attended(
@@ -131,18 +134,14 @@ def _attended(
 
 
 class CBAMBlock(nn.Module):
-    """A residual block with channel, then spatial attention (Woo et al., 2018).
-
-    Channel attention takes the mean and the maximum over the whole image; where only a part of it
-    is at hand, `gate` is made beforehand and handed in.
-    """
+    """A residual block with channel, then spatial attention (Woo et al., 2018)."""
 
     def __init__(self, features: int, reduction: int = 16) -> None:
         super().__init__()
         hidden = max(4, features // reduction)  # of one rectifier nothing may be left
         self.body = nn.Sequential(
             nn.Conv2d(features, features, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(features, features, 3, padding=1),
         )
         self.channel = nn.Sequential(
@@ -150,19 +149,16 @@ class CBAMBlock(nn.Module):
         )
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W), a whole image -> the same."""
+        detail: torch.Tensor = self.body(x)
+        mean = detail.mean(dim=(2, 3), keepdim=True)
+        return x + self.attend(detail, self.gate(mean, detail.amax(dim=(2, 3), keepdim=True)))
+
     def gate(self, mean: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
         """Channel attention of `body`'s mean and maximum over the image, all (B, C, 1, 1)."""
         gate: torch.Tensor = (self.channel(mean) + self.channel(highest)).sigmoid()
         return gate
-
-    def forward(self, x: torch.Tensor, gate: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, C, H, W) -> the same; without `gate` x is a whole image."""
-        detail: torch.Tensor = self.body(x)
-        if gate is None:
-            gate = self.gate(
-                detail.mean(dim=(2, 3), keepdim=True), detail.amax(dim=(2, 3), keepdim=True)
-            )
-        return x + self.attend(detail, gate)
 
     def attend(self, detail: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
         """What the block adds, from `body`'s result (B, C, H, W) or a part with 3 pixels around."""
@@ -178,36 +174,35 @@ class Fusion(nn.Module):
     def __init__(self, features: int, blocks: int) -> None:
         super().__init__()
         self.enter = nn.Sequential(
-            nn.Conv2d(3 * features, features, 3, padding=1), nn.LeakyReLU(0.2)
+            nn.Conv2d(3 * features, features, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)
         )
         self.blocks = nn.ModuleList(CBAMBlock(features) for _ in range(blocks))
         self.leave = nn.Conv2d(features, features, 3, padding=1)
 
-    @property
-    def margin(self) -> int:
-        """How far a pixel of the result sees: 5 for each block (two 3x3, one 7x7) and 2."""
-        return 5 * len(self.blocks) + 2
-
-    def forward(self, parts: torch.Tensor, gates: Sequence[torch.Tensor] = ()) -> torch.Tensor:
-        """(B, 3 * features, H, W) -> (B, features, H, W); without `gates` a whole image."""
+    def forward(self, parts: torch.Tensor) -> torch.Tensor:
+        """(B, 3 * features, H, W), a whole image -> (B, features, H, W)."""
         x = self.enter(parts)
-        for number, block in enumerate(self.blocks):
-            x = block(x, gates[number] if gates else None)
+        for block in self.blocks:
+            x = block(x)
         fused: torch.Tensor = self.leave(x)
         return fused
 
-    def before_gate(self, parts: torch.Tensor, gates: Sequence[torch.Tensor]) -> torch.Tensor:
-        """What the first block without a gate pools, (B, features, H, W)."""
-        x = self.enter(parts)
-        for block, gate in zip(self.blocks, gates, strict=False):
-            x = block(x, gate)
-        detail: torch.Tensor = self.block(len(gates)).body(x)
-        return detail
+    def refine(self, x: torch.Tensor, tile: int | None) -> None:
+        """What the blocks make of all that has entered, (B, features, H, W), in its place.
 
-    def gate(self, number: int, mean: torch.Tensor, highest: torch.Tensor) -> torch.Tensor:
-        """A block's gate from the mean and maximum, over the image, of what it pools."""
-        gate: torch.Tensor = self.block(number).gate(mean, highest)
-        return gate
-
-    def block(self, number: int) -> CBAMBlock:
-        return cast(CBAMBlock, self.blocks[number])
+        tile: the side of the windows that are worked on. A block wants the mean and maximum over
+        the image, so that each half of it goes over all windows, and one more map like x is held.
+        """
+        detail = torch.empty_like(x)
+        places = windows(x.shape[2], x.shape[3], tile)
+        for block in cast(Sequence[CBAMBlock], self.blocks):
+            pooled = Pooled()
+            for window in places:
+                near = around(window, 2, x)  # what two convolutions see
+                detail[part(window)] = block.body(x[part(near)])[inside(window, near)]
+                pooled.add(detail[part(window)])
+            gate = block.gate(*pooled.found())
+            for window in places:
+                near = around(window, 3, x)  # what the spatial attention sees
+                added = block.attend(detail[part(near)], gate)
+                x[part(window)].add_(added[inside(window, near)])

@@ -30,7 +30,8 @@ What the text leaves open was chosen thus:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,9 +39,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, prune_keys, reassemble, search
+from dualsr_cli.networks._by_windows import (
+    around,
+    by_windows,
+    channels_last,
+    encode_by_windows,
+    enlarged,
+    inside,
+    part,
+)
 from dualsr_cli.networks._dm3net_modulation import DMIR, GROUPS, PriorExtractor, Statistics
 from dualsr_cli.networks.blocks import PixelShuffle, conv3x3, pad_to, warp
-from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window, windows
 from dualsr_cli.networks.kedusr import LREncoder, similarity, upsampled_flow
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
 
@@ -49,8 +59,10 @@ _UP = 2  # result pixels for each LR pixel
 _CELL = _SCALES[-1]  # LR pixels that all scales have whole places for
 _PATCH = 3  # of matching features
 _COMBINED = 2 * _CELL  # LR pixels around a place that what is combined there depends on
-_BAND = 1 << 18  # LR pixels that are combined at once: their features have 512 MiB
+_MATCHED = 28  # the same of the matching features: VGG19's convolutions, and one more
+_WARPED = 16  # channels that are warped at once, as half-precision ones are copied
 _FLOW_CELL, _FLOW_LEAST = 8, 128  # RAFT's stride, and the least side that its pyramid takes
+_FLOW_MOST = 640 * 1024  # pixels: its correlations grow with their square, here to 0.6 GiB
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,9 @@ class DM3NetConfig:
     matching_features: channels that patches are matched by at each scale. prior_features: channels
     of the prior extractors, whose embedding has 4 times as many; prior_blocks: their residual
     blocks. flow_updates: RAFT's. prune: whether inference prunes keys, one sample in `interval`
-    along both axes, those that are more alike than `threshold` (3.3).
+    along both axes, those that are more alike than `threshold` (3.3). skip: whether the LR's
+    bicubic enlargement is added to the result, so that little training goes a long way; the paper
+    has none.
     """
 
     features: int = 64
@@ -73,6 +87,7 @@ class DM3NetConfig:
     prune: bool = True
     interval: int = 16
     threshold: float = 0.7
+    skip: bool = False
 
     def __post_init__(self) -> None:
         vgg_layers(self.vgg)
@@ -90,60 +105,35 @@ class DM3NetConfig:
             prior_features=24,
             prior_blocks=2,
             flow_updates=6,
+            skip=True,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """What is made once for an image, or the part of it that a tile needs.
+    """What is made once for an image, for inference.
 
-    features: (B, F, H, W), the LR's. found, confidence: for each scale 1 / s of `_SCALES` the
-    matches and their similarities (B, 1, H / s, W / s). value: (B, F, 2 * h, 2 * w), the aligned
-    reference's features. embedding: (B, E), of the LR's centre and the reference. flow: (B, 2,
-    2 * h, 2 * w), x and y in pixels of the reference. H, W, h and w are multiples of 4.
+    lr: (B, 3, H, W), H and W made multiples of 4. features: (B, F, H, W), the LR's. found: for each
+    scale 1 / s of `_SCALES` the matches (B, H / s, W / s). value: (B, F, 2 * h, 2 * w), the aligned
+    reference's features. embedding: (B, E), of the LR's centre and the reference. statistics: of
+    what the reconstruction takes.
     """
 
+    lr: torch.Tensor
     features: torch.Tensor
     found: tuple[Correspondence, ...]
-    confidence: tuple[torch.Tensor, ...]
     value: torch.Tensor
     embedding: torch.Tensor
-    flow: torch.Tensor
-
-    def crop(self, top: int, left: int, bottom: int, right: int) -> Encoded:
-        """The part between these LR rows and columns; ValueError if they are no multiples of 4."""
-        if any(edge % _CELL for edge in (top, left, bottom, right)):
-            raise ValueError(f"{top, left, bottom, right} are not multiples of {_CELL} pixels")
-        found, confidence = [], []
-        for scale, matches, alike in zip(_SCALES, self.found, self.confidence, strict=True):
-            rows = slice(top // scale, bottom // scale)
-            columns = slice(left // scale, right // scale)
-            found.append(
-                replace(
-                    matches,
-                    index=matches.index[:, rows, columns],
-                    similarity=matches.similarity[:, rows, columns],
-                )
-            )
-            confidence.append(alike[:, :, rows, columns])
-        return replace(
-            self,
-            features=self.features[:, :, top:bottom, left:right],
-            found=tuple(found),
-            confidence=tuple(confidence),
-        )
+    statistics: Statistics
 
 
-class DM3Net(nn.Module):
+class DM3Net(Network[Encoded]):
     """Twice the resolution from the LR and a reference of its centre.
 
-    Gives beside the result "confidence" (B, 1, H, W) of the matches at full scale, the reference's
-    "flow" (B, 2, 2 * h, 2 * w) and "embedding" (B, E). In training with a truth it also gives
-    "embedding_truth", of the LR and the truth, which the domain-aware loss brings "embedding" near
-    to, and "sr_truth", the result under it, to be supervised as well (3.5).
-
-    Once for an image: `encode` and `statistics`. Tile by tile: `combine` of what `Encoded.crop`
-    gives, and `reconstruct`; `margin` LR pixels around a tile take part in it.
+    Gives beside the result "confidence" (B, 1, H, W) of the matches at full scale. In training it
+    also gives "embedding" (B, E), and with a truth "embedding_truth", of the LR and the truth,
+    which the domain-aware loss brings "embedding" near to, and "sr_truth", the result under it, to
+    be supervised as well (3.5).
     """
 
     def __init__(self, config: DM3NetConfig | None = None) -> None:
@@ -161,116 +151,183 @@ class DM3Net(nn.Module):
         self.dmir = DMIR(features, config.blocks, self.prior_ref.width)
 
     @property
+    def scale(self) -> int:
+        return _UP
+
+    @property
     def margin(self) -> int:
-        """LR pixels around a tile that its result depends on, a multiple of 4."""
+        """A multiple of 4, as whole places of all scales are cut out."""
         # Result pixels: the convolutions one after the other, then half of the largest window
         # that is laid beside its place and of the largest place that a confidence is read from.
         convolutions = 1 + GROUPS * (2 * self.config.blocks + 1) + 2 + 4
         pixels = convolutions + 2 * _UP * _CELL
         return -(-pixels // (_UP * _CELL)) * _CELL
 
+    @property
+    def memory(self) -> Memory:
+        features = self.config.features
+        return Memory(image=3 * features + 8, reference=9 * features, window=30 * features)
+
     def forward(self, inputs: Inputs) -> Outputs:
-        return self.restore(inputs.lr, inputs.lr_center(), inputs.ref, inputs.hr)
+        if self.training:
+            return self._learn(inputs)
+        height, width = inputs.lr.shape[2:]
+        return self.render(self.encode(inputs), (0, 0, height, width))
 
-    def restore(
-        self,
-        lr: torch.Tensor,
-        lr_center: torch.Tensor,
-        ref: torch.Tensor,
-        hr: torch.Tensor | None = None,
-    ) -> Outputs:
-        """As `forward`; but the centre may be any part of the photo that the reference shows.
-
-        lr: (B, 3, H, W); lr_center: (B, 3, h, w); ref: (B, 3, 2 * h, 2 * w); hr, which only
-        training looks at: (B, 3, 2 * H, 2 * W); RGB, 0..1. Raises ValueError for other shapes.
-        """
-        height, width = lr.shape[2:]
-        encoded = self.encode(lr, lr_center, ref)
-        features = self.combine(encoded)
+    def _learn(self, inputs: Inputs) -> Outputs:
+        lr_center = inputs.lr_center()
+        lr, center, ref = self._padded(inputs.lr, lr_center, inputs.ref)
+        value = warp(self.ref_encoder(ref), upsampled_flow(self.flow, center, ref))  # eq. 1
+        queries, keys = self.matching_encoder(lr), self.matching_encoder(center)  # eq. 2
+        found = self._search(queries, keys, lr_center, prune=False)
+        confidence = [
+            similarity(query.float(), key.float(), matches)  # eq. 4
+            for query, key, matches in zip(queries, keys, found, strict=True)
+        ]
+        features = self._combine(self.lr_encoder(lr), value, found, confidence)
         statistics = Statistics.of([features])
+        height, width = inputs.lr.shape[2:]
 
         def result(embedding: torch.Tensor) -> torch.Tensor:
-            sr = self.reconstruct(features, embedding, statistics)
+            sr = self._reconstruct(features, lr, embedding, statistics)
             return sr[:, :, : _UP * height, : _UP * width]
 
-        maps = {
-            "confidence": encoded.confidence[0][:, :, :height, :width],
-            "flow": encoded.flow[:, :, : ref.shape[2], : ref.shape[3]],
-            "embedding": encoded.embedding,
-        }
-        if self.training and hr is not None:
-            maps["embedding_truth"] = self.prior_truth(lr, hr)  # eq. 5
+        embedding = self.prior_ref(lr_center, inputs.ref)  # eq. 6
+        maps = {"confidence": confidence[0][:, :, :height, :width], "embedding": embedding}
+        if inputs.hr is not None:
+            maps["embedding_truth"] = self.prior_truth(inputs.lr, inputs.hr)  # eq. 5
             maps["sr_truth"] = result(maps["embedding_truth"])
-        return Outputs(result(encoded.embedding), maps)
+        return Outputs(result(embedding), maps)
 
-    def encode(self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor) -> Encoded:
-        """All that looks at the whole image: features, alignment, matches and the embedding."""
+    @torch.no_grad()
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        lr_center = inputs.lr_center()
+        lr, center, ref = self._padded(inputs.lr, lr_center, inputs.ref)
+        embedding = self.prior_ref(lr_center, inputs.ref, tile)  # eq. 6
+        value = self._aligned(center, ref, tile)
+        found = self._match(lr, center, lr_center, tile)
+        features = encode_by_windows(self.lr_encoder, lr, tile)
+
+        def combined() -> Iterator[torch.Tensor]:
+            for window in windows(lr.shape[2], lr.shape[3], tile):
+                near = around(window, _COMBINED, lr)
+                made = self._combine_part(features, value, found, near)
+                yield made[inside(window, near, _UP)]
+
+        return Encoded(lr, features, found, value, embedding, Statistics.of(combined()))
+
+    @torch.no_grad()
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        near = around(window, self.margin, encoded.lr, _CELL)
+        features = self._combine_part(encoded.features, encoded.value, encoded.found, near)
+        sr = self._reconstruct(
+            features, encoded.lr[part(near)], encoded.embedding, encoded.statistics
+        )
+        confidence = encoded.found[0].similarity[:, None][part(window)]
+        return Outputs(sr[inside(window, near, _UP)], {"confidence": confidence.to(sr.dtype)})
+
+    def _padded(
+        self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The images with sides that all scales have whole places for. Raises ValueError."""
         if ref.shape != (*lr_center.shape[:2], *(_UP * side for side in lr_center.shape[2:])):
             raise ValueError(f"ref {tuple(ref.shape)} is not twice {tuple(lr_center.shape)}")
-        embedding = self.prior_ref(lr_center, ref)  # eq. 6
-        size = lr_center.shape[2], lr_center.shape[3]
-        lr, lr_center, ref = pad_to(lr, _CELL), pad_to(lr_center, _CELL), pad_to(ref, _UP * _CELL)
-        flow = upsampled_flow(self.flow, lr_center, ref)
-        # Places as half-precision numbers would be whole pixels off.
-        ref_features = self.ref_encoder(ref)
-        value = warp(ref_features.float(), flow).to(ref_features.dtype)  # eq. 1
-        found, confidence = [], []
-        queries, keys = self.matching_encoder(lr), self.matching_encoder(lr_center)  # eq. 2
-        for scale, query, key in zip(_SCALES, queries, keys, strict=True):
-            matches = search(query, key, patch=_PATCH, key_mask=self._key_mask(key, size, scale))
-            found.append(matches)  # eq. 3
-            confidence.append(similarity(query.float(), key.float(), matches))  # eq. 4
-        return Encoded(self.lr_encoder(lr), tuple(found), tuple(confidence), value, embedding, flow)
-
-    def combine(self, encoded: Encoded) -> torch.Tensor:
-        """(B, 2 * F, 2 * H, 2 * W): what matching brings from the reference, and the LR's own."""
-        warped = []
-        for scale, found, confidence in zip(
-            _SCALES, encoded.found, encoded.confidence, strict=True
-        ):
-            up = _UP * scale
-            stitched = reassemble(encoded.value, found, patch=_PATCH, scale=up)
-            weight = F.interpolate(confidence, scale_factor=up, mode="bilinear")
-            warped.append(stitched * weight.to(stitched.dtype))
-        return torch.cat([self.fusion_head(warped), self.upsample(encoded.features)], dim=1)
-
-    def statistics(self, encoded: Encoded) -> Statistics:
-        """Of what `combine` gives for the whole image, which is made in bands of rows."""
-        height, width = encoded.features.shape[2:]
-        rows = max(1, _BAND // (width * _CELL)) * _CELL
-
-        def bands() -> Iterator[torch.Tensor]:
-            for top in range(0, height, rows):
-                bottom = min(height, top + rows)
-                first, last = max(0, top - _COMBINED), min(height, bottom + _COMBINED)
-                features = self.combine(encoded.crop(first, 0, last, width))
-                yield features[:, :, _UP * (top - first) : _UP * (bottom - first)]
-
-        return Statistics.of(bands())
-
-    def reconstruct(
-        self, features: torch.Tensor, embedding: torch.Tensor, statistics: Statistics
-    ) -> torch.Tensor:
-        """What `combine` gives for an image or a tile -> (B, 3, 2 * H, 2 * W)."""
-        sr: torch.Tensor = self.dmir(features, embedding, statistics)
-        return sr
-
-    def _key_mask(
-        self, key: torch.Tensor, size: tuple[int, int], scale: int
-    ) -> torch.Tensor | None:
-        """The keys (B, Hk, Wk) that take part: not pruned, and not of pixels added at the edge.
-
-        size: the centre's, before it was padded to multiples of 4.
-        """
-        rows, columns = (
-            torch.arange(places, device=key.device) * scale < side
-            for places, side in zip(key.shape[2:], size, strict=True)
+        return (
+            channels_last(pad_to(lr, _CELL)),
+            channels_last(pad_to(lr_center, _CELL)),
+            channels_last(pad_to(ref, _UP * _CELL)),
         )
-        mask = (rows[:, None] & columns).expand(len(key), -1, -1)
-        if self.config.prune and not self.training:
-            interval, threshold = self.config.interval, self.config.threshold
-            mask = mask & prune_keys(key, patch=_PATCH, interval=interval, threshold=threshold)
-        return mask
+
+    def _aligned(self, center: torch.Tensor, ref: torch.Tensor, tile: int | None) -> torch.Tensor:
+        """The reference's features laid as the centre shows it (eq. 1), (B, F, 2 * h, 2 * w)."""
+        flow = upsampled_flow(self.flow, center, ref)
+        features = encode_by_windows(self.ref_encoder, ref, None if tile is None else _UP * tile)
+        for some in torch.split(features, _WARPED, dim=1):
+            some.copy_(warp(some, flow))
+        return features
+
+    def _match(
+        self, lr: torch.Tensor, center: torch.Tensor, lr_center: torch.Tensor, tile: int | None
+    ) -> tuple[Correspondence, ...]:
+        queries, keys = (self._matching_features(image, tile) for image in (lr, center))
+        return self._search(queries, keys, lr_center, prune=self.config.prune)
+
+    def _matching_features(self, image: torch.Tensor, tile: int | None) -> list[torch.Tensor]:
+        """(B, C, H / s, W / s) for each scale of an image with sides that are multiples of 4."""
+        return by_windows(
+            lambda near: self.matching_encoder(image[part(near)]), image, tile, _MATCHED
+        )
+
+    def _search(
+        self,
+        queries: Sequence[torch.Tensor],
+        keys: Sequence[torch.Tensor],
+        lr_center: torch.Tensor,
+        *,
+        prune: bool,
+    ) -> tuple[Correspondence, ...]:
+        """The matches at each scale (eq. 3). lr_center: as it is, without pixels added to it."""
+        found = []
+        for scale, query, key in zip(_SCALES, queries, keys, strict=True):
+            rows, columns = (
+                torch.arange(places, device=key.device) * scale < side
+                for places, side in zip(key.shape[2:], lr_center.shape[2:], strict=True)
+            )
+            mask = (rows[:, None] & columns).expand(len(key), -1, -1)
+            if prune:
+                interval, threshold = self.config.interval, self.config.threshold
+                mask = mask & prune_keys(key, patch=_PATCH, interval=interval, threshold=threshold)
+            found.append(search(query, key, patch=_PATCH, key_mask=mask))
+        return tuple(found)
+
+    def _combine_part(
+        self,
+        features: torch.Tensor,
+        value: torch.Tensor,
+        found: Sequence[Correspondence],
+        window: Window,
+    ) -> torch.Tensor:
+        """`_combine` for a window of the LR with edges at multiples of 4."""
+        parts = []
+        for scale, matches in zip(_SCALES, found, strict=True):
+            top, left, bottom, right = (side // scale for side in window)
+            cells = slice(None), slice(top, bottom), slice(left, right)
+            parts.append(
+                replace(matches, index=matches.index[cells], similarity=matches.similarity[cells])
+            )
+        confidence = [matches.similarity[:, None] for matches in parts]
+        return self._combine(features[part(window)], value, parts, confidence)
+
+    def _combine(
+        self,
+        features: torch.Tensor,
+        value: torch.Tensor,
+        found: Sequence[Correspondence],
+        confidence: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        """(B, 2 * F, 2 * H, 2 * W): what matching brings from the reference, and the LR's own.
+
+        features: (B, F, H, W); confidence: for each scale (B, 1, H / s, W / s).
+        """
+        warped = []
+        for scale, matches, alike in zip(_SCALES, found, confidence, strict=True):
+            up = _UP * scale
+            stitched = channels_last(reassemble(value, matches, patch=_PATCH, scale=up))
+            weight = F.interpolate(alike, scale_factor=up, mode="bilinear")
+            warped.append(stitched * weight.to(stitched.dtype))
+        own = channels_last(self.upsample(features))
+        return torch.cat([self.fusion_head(warped), own], dim=1)
+
+    def _reconstruct(
+        self,
+        features: torch.Tensor,
+        lr: torch.Tensor,
+        embedding: torch.Tensor,
+        statistics: Statistics,
+    ) -> torch.Tensor:
+        """What was combined for an image or a window, and its LR -> (B, 3, 2 * H, 2 * W)."""
+        sr: torch.Tensor = self.dmir(features, embedding, statistics)
+        return sr + enlarged(lr) if self.config.skip else sr
 
 
 class Flow(nn.Module):
@@ -286,9 +343,17 @@ class Flow(nn.Module):
     def forward(self, image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         """Two images (B, 3, H, W), 0..1 -> the flow (B, 2, H, W) from `image` to `other`.
 
-        x and y in pixels, float32: `other` at a place plus its flow looks like `image` there.
+        x and y in pixels, float32: `other` at a place plus its flow looks like `image` there. It is
+        estimated "at a coarse scale" (3.2): that of the images, or a coarser one of large images.
         """
-        height, width = image.shape[2:]
+        whole = height, width = image.shape[2], image.shape[3]
+        if height * width > _FLOW_MOST:
+            shrink = math.sqrt(_FLOW_MOST / (height * width))
+            height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
+            image, other = (
+                F.interpolate(values.float(), (height, width), mode="bilinear", antialias=True)
+                for values in (image, other)
+            )
         bottom, right = (
             max(_FLOW_LEAST, side + -side % _FLOW_CELL) - side for side in (height, width)
         )
@@ -304,7 +369,11 @@ class Flow(nn.Module):
             )
         # It would keep all correlations of its last pair.
         self.raft.get_submodule("corr_block").corr_pyramid = []  # type: ignore[assignment]
-        return flows[-1][:, :, :height, :width]
+        flow = flows[-1][:, :, :height, :width]
+        if whole == (height, width):
+            return flow
+        flow = F.interpolate(flow, whole, mode="bilinear")
+        return flow * flow.new_tensor([whole[1] / width, whole[0] / height])[:, None, None]
 
 
 class MatchingEncoder(nn.Module):

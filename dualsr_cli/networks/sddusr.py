@@ -20,14 +20,22 @@ What the paper leaves open, and what was taken:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, reassemble, search, straight_through
+from dualsr_cli.networks._by_windows import (
+    around,
+    by_windows,
+    channels_last,
+    encode_by_windows,
+    enlarged,
+    inside,
+    part,
+)
 from dualsr_cli.networks._sddusr_parts import (
     Dictionaries,
     Fusion,
@@ -35,7 +43,7 @@ from dualsr_cli.networks._sddusr_parts import (
     TokenDictionaries,
 )
 from dualsr_cli.networks.blocks import PixelShuffle, ResidualGroup, conv3x3, pad_to
-from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 from dualsr_cli.networks.kedusr import (
     FlowGuidedAlignment,
     LREncoder,
@@ -47,14 +55,14 @@ from dualsr_cli.networks.spynet import SpyNet
 
 _PATCH = 3  # of matching features
 _SCALE = 4  # reference pixels for each place of the matching features
-_PARTS_MARGIN = 6
-"""LR pixels by which F^LR, h(C), F^Warp and F^Dict of a place depend on those around it: the
-embedding of the confidence sees 4 pixels of the result, after bicubic upsampling from 8."""
+_UP = 2  # result pixels for each LR pixel
+_CELL = _SCALE // _UP  # LR pixels for each place of the matching features
+_MATCHED = 8  # LR pixels around a place that its matching features depend on
+_ENTERED = 8
+"""The same of what enters the fusion: its convolution sees 1 pixel of the result, the embedding of
+the confidence 4, after bicubic upsampling from 2 places of 4 pixels on each side."""
 _PADDING = "zeros"
 _DIVISOR = "constant"
-
-Window = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels of the LR."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +71,9 @@ class SDDuSRConfig:
     encoder's three groups; blocks: in the encoders of LRC and Ref. fusion_blocks: CBAM blocks.
     tokens: N of each dictionary. matching_features: channels that patches are matched by;
     mask_features: inner channels of the mask generator. groups: of channels, whose taps the
-    alignment moves together. flow_widths: channels inside of SpyNet's levels. Raises ValueError
-    for what no network can be built of.
+    alignment moves together. flow_widths: channels inside of SpyNet's levels. skip: whether the
+    LR's bicubic enlargement is added to the result, so that little training goes a long way; the
+    paper has none. Raises ValueError for what no network can be built of.
     """
 
     features: int = 64
@@ -76,9 +85,10 @@ class SDDuSRConfig:
     mask_features: int = 32
     groups: int = 8
     flow_widths: tuple[int, ...] = (32, 64, 32, 16)
+    skip: bool = False
 
     def __post_init__(self) -> None:
-        numbers = [getattr(self, field.name) for field in fields(self)[:-1]]
+        numbers = [getattr(self, field.name) for field in fields(self)[:-2]]
         if min(*numbers, *self.flow_widths) < 1:
             raise ValueError("features, blocks and the like are 1 or more")
         if self.features % 4 or self.features % self.groups:
@@ -97,40 +107,27 @@ class SDDuSRConfig:
             tokens=64,
             mask_features=16,
             flow_widths=(16, 32, 16, 8),
+            skip=True,
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """What is made of the reference once for an image; (h, w) of the LR's centre made even.
-
-    key: F_M^LRC (B, C, h / 2, w / 2). value: F_align^Ref (B, F, 2 * h, 2 * w). flow: (B, 2, 2 * h,
-    2 * w), x and y in pixels of the value, from the centre to the reference. dictionaries: updated.
-    """
-
-    key: torch.Tensor
-    value: torch.Tensor
-    flow: torch.Tensor
-    dictionaries: Dictionaries
-
-
-@dataclass(frozen=True, eq=False)
 class Encoded:
-    """All that is global, made once for an image; (H, W) of the LR made even.
+    """What is made once for an image, for inference.
 
-    features: F^LR before its upsampling (B, F, H, W). found: index map M and confidence map C,
-    with -1 and 0 where nothing was matched. mask (B, H / 2, W / 2) and center_mask (B, h / 2,
-    w / 2), bool: which queries and keys took part.
+    lr: (B, 3, H, W), H and W made even. features: F^LR before its upsampling (B, F, H, W). fused:
+    what the fusion's blocks make of the whole image (B, F, 2 * H, 2 * W). confidence: C of eq. 5
+    and mask: Mask^LR, both (B, 1, H / 2, W / 2).
     """
 
+    lr: torch.Tensor
     features: torch.Tensor
-    reference: Reference
-    found: Correspondence
+    fused: torch.Tensor
+    confidence: torch.Tensor
     mask: torch.Tensor
-    center_mask: torch.Tensor
 
 
-class SDDuSR(nn.Module):
+class SDDuSR(Network[Encoded]):
     """Twice the resolution from the LR and a reference of its centre; any size.
 
     Parameters of the published configuration, 5,698,286 (the paper states no number):
@@ -159,13 +156,10 @@ class SDDuSR(nn.Module):
           F.mse_loss(outputs.maps["mask"][:, 0], label.float())
 
       with `dualsr_cli.matching.detail_mask`. Without it the network learns to match everywhere.
-    - "center_mask" (B, 1, ceil(h / 2), ceil(w / 2)): Mask^LRC; at inference only, since in
-      training all keys take part.
     - "confidence", of the mask's size: C of eq. 5, 0 where nothing was matched.
-    - "flow" (B, 2, 2 * h, 2 * w) between LRC and Ref.
 
-    `encode` and `gates` are done once for an image and `render` for each window of it; or else
-    `encode` and `fuse`, then `finish`.
+    A block of the fusion attends to statistics of the whole image, so that `encode` does all of
+    them and leaves little to `render`.
     """
 
     def __init__(self, config: SDDuSRConfig | None = None) -> None:
@@ -191,38 +185,36 @@ class SDDuSR(nn.Module):
         self.fusion = Fusion(features, config.fusion_blocks)
         self.tail = conv3x3(features, 3)
 
+    @property
+    def scale(self) -> int:
+        return _UP
+
+    @property
+    def margin(self) -> int:
+        # A convolution of features and the last one, and the bicubic enlargement.
+        return 2
+
+    @property
+    def memory(self) -> Memory:
+        features = self.config.features
+        return Memory(image=9 * features, reference=9 * features, window=30 * features)
+
     def forward(self, inputs: Inputs) -> Outputs:
-        return self.restore(inputs.lr, inputs.lr_center(), inputs.ref)
+        if self.training:
+            return self._learn(inputs)
+        height, width = inputs.lr.shape[2:]
+        return self.render(self.encode(inputs), (0, 0, height, width))
 
-    def restore(self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor) -> Outputs:
-        """As `forward`; but the centre may be any part of the photo that the reference shows.
-
-        KeDuSR is trained with parts that lie beside the LR patch. lr: (B, 3, H, W); lr_center:
-        (B, 3, h, w); ref: (B, 3, 2 * h, 2 * w); RGB, 0..1. Raises ValueError for other shapes.
-        """
-        return (self._learn if self.training else self._infer)(lr, lr_center, ref)
-
-    def _infer(self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor) -> Outputs:
-        encoded = self.encode(lr, lr_center, ref)
-        sr = self.render(encoded, (0, 0, *encoded.features.shape[2:]))
-        maps = {
-            "mask": encoded.mask[:, None].to(sr.dtype),
-            "center_mask": encoded.center_mask[:, None].to(sr.dtype),
-            "confidence": encoded.found.similarity[:, None].to(sr.dtype),
-            "flow": encoded.reference.flow[:, :, : ref.shape[2], : ref.shape[3]],
-        }
-        return Outputs(sr[:, :, : 2 * lr.shape[2], : 2 * lr.shape[3]], maps)
-
-    def _learn(self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor) -> Outputs:
+    def _learn(self, inputs: Inputs) -> Outputs:
         """Training phase: all is matched, and the mask multiplies what was found (eq. 2-5)."""
-        reference = self.encode_reference(lr_center, ref)
-        even = pad_to(lr, 2)
-        query = self.matching_encoder(even)
+        lr, center, ref = self._padded(inputs)
+        query, key = self.matching_encoder(lr), self.matching_encoder(center)
+        value, dictionaries = self._reference(center, ref, None)
         mask = self.mask_generator.sample(query)
         warped, found = straight_through(
             query,
-            reference.key,
-            reference.value,
+            key,
+            value,
             mask,
             patch=_PATCH,
             scale=_SCALE,
@@ -230,148 +222,101 @@ class SDDuSR(nn.Module):
             normalise=_DIVISOR,
         )
         confidence = found.similarity[:, None]
-        parts = self._parts(self.encode_lr(even), warped, confidence, reference.dictionaries)
-        sr = self._finished(self.fusion(parts), parts[:, : self.config.features])
-        maps = {
-            "mask": mask[:, None],
-            "confidence": confidence,
-            "flow": reference.flow[:, :, : ref.shape[2], : ref.shape[3]],
-        }
-        return Outputs(sr[:, :, : 2 * lr.shape[2], : 2 * lr.shape[3]], maps)
+        features = self.upsample(self.lr_encoder(lr))
+        parts = self._parts(features, warped, confidence, dictionaries)
+        sr = self._finished(self.fusion(parts), features, lr)
+        height, width = inputs.lr.shape[2:]
+        maps = {"mask": mask[:, None], "confidence": confidence}
+        return Outputs(sr[:, :, : _UP * height, : _UP * width], maps)
 
-    def encode_reference(self, lr_center: torch.Tensor, ref: torch.Tensor) -> Reference:
-        """lr_center: (B, 3, h, w); ref: (B, 3, 2 * h, 2 * w). Raises ValueError for others."""
-        if ref.shape != (*lr_center.shape[:2], *(2 * side for side in lr_center.shape[2:])):
-            raise ValueError(f"ref {tuple(ref.shape)} is not twice {tuple(lr_center.shape)}")
-        lr_center, ref = pad_to(lr_center, 2), pad_to(ref, 4)
-        lrc = self.lrc_encoder(lr_center)
-        flow = upsampled_flow(self.spynet, lr_center, ref)
-        value = self.align(self.ref_encoder(ref), lrc, flow)
-        return Reference(
-            self.matching_encoder(lr_center), value, flow, self.dictionaries.update(lrc, value)
+    @torch.no_grad()
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        encoded = self._entered(*self._padded(inputs), tile)
+        # Nothing else of what led to it is held any more: here the most memory is needed.
+        self.fusion.refine(encoded.fused, None if tile is None else _UP * tile)
+        return encoded
+
+    @torch.no_grad()
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        near = around(window, self.margin, encoded.lr)
+        features = self.upsample(encoded.features[part(near)])
+        fused = self.fusion.leave(encoded.fused[part(near, _UP)])
+        sr = self._finished(fused, features, encoded.lr[part(near)])
+        top, left, bottom, right = window
+        cells = part((top // _CELL, left // _CELL, -(-bottom // _CELL), -(-right // _CELL)))
+        maps = {"mask": encoded.mask, "confidence": encoded.confidence}
+        return Outputs(
+            sr[inside(window, near, _UP)],
+            {name: values[cells].to(sr.dtype) for name, values in maps.items()},
         )
 
-    def encode_lr(self, lr: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W), a whole image -> F^LR before its upsampling (B, F, H, W)."""
-        features: torch.Tensor = self.lr_encoder(lr)
-        return features
+    def _padded(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """LR, its centre and the reference, cut into whole places. Raises ValueError."""
+        center, ref = inputs.lr_center(), inputs.ref
+        if ref.shape != (*center.shape[:2], *(_UP * side for side in center.shape[2:])):
+            raise ValueError(f"ref {tuple(ref.shape)} is not twice {tuple(center.shape)}")
+        return (
+            channels_last(pad_to(inputs.lr, _CELL)),
+            channels_last(pad_to(center, _CELL)),
+            channels_last(pad_to(ref, _SCALE)),
+        )
 
-    def encode(self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor) -> Encoded:
-        """Inference phase of SFM and all else that is global. Shapes as for `restore`."""
-        reference = self.encode_reference(lr_center, ref)
-        lr = pad_to(lr, 2)
-        query = self.matching_encoder(lr)
+    def _entered(
+        self, lr: torch.Tensor, center: torch.Tensor, ref: torch.Tensor, tile: int | None
+    ) -> Encoded:
+        """All that `encode` gives, but with what enters the fusion's blocks as `fused`."""
+        value, dictionaries = self._reference(center, ref, tile)
+        found, mask = self._match(lr, center, tile)
+        features = encode_by_windows(self.lr_encoder, lr, tile)
+
+        def entered(near: Window) -> list[torch.Tensor]:
+            top, left, bottom, right = (side // _CELL for side in near)
+            cells = slice(None), slice(top, bottom), slice(left, right)
+            matches = replace(found, index=found.index[cells], similarity=found.similarity[cells])
+            warped = reassemble(
+                value, matches, patch=_PATCH, scale=_SCALE, padding=_PADDING, normalise=_DIVISOR
+            )
+            confidence = matches.similarity[:, None].to(value.dtype)
+            up = self.upsample(features[part(near)])
+            return [self.fusion.enter(self._parts(up, warped, confidence, dictionaries))]
+
+        (fused,) = by_windows(entered, lr, tile, _ENTERED)
+        return Encoded(lr, features, fused, found.similarity[:, None], mask[:, None])
+
+    def _reference(
+        self, center: torch.Tensor, ref: torch.Tensor, tile: int | None
+    ) -> tuple[torch.Tensor, Dictionaries]:
+        """F_align^Ref (B, F, 2 * h, 2 * w) and the dictionaries, updated; h and w are even."""
+        blocks = self.config.blocks
+        lrc = self._encoded(self.lrc_encoder, center, tile, 3 + blocks)
+        side = None if tile is None else _UP * tile
+        features = self._encoded(self.ref_encoder, ref, side, 2 + 2 * blocks)
+        value = self.align(features, lrc, upsampled_flow(self.spynet, center, ref))
+        return value, self.dictionaries.update(lrc, value)
+
+    def _match(
+        self, lr: torch.Tensor, center: torch.Tensor, tile: int | None
+    ) -> tuple[Correspondence, torch.Tensor]:
+        """Inference phase of SFM: matches and Mask^LR, both (B, H / 2, W / 2)."""
+        query = self._encoded(self.matching_encoder, lr, tile, _MATCHED)
+        key = self._encoded(self.matching_encoder, center, tile, _MATCHED)
         mask = self.mask_generator.choose(query)
-        center_mask = self.mask_generator.choose(reference.key)
         found = search(
             query,
-            reference.key,
+            key,
             patch=_PATCH,
             padding=_PADDING,
             query_mask=mask,
-            key_mask=center_mask,
+            key_mask=self.mask_generator.choose(key),
         )
-        return Encoded(self.encode_lr(lr), reference, found, mask, center_mask)
+        return found, mask
 
-    @property
-    def margin(self) -> int:
-        """LR pixels around a window that its result depends on, beside what is global: the
-        fusion's, 1 pixel of the last convolution, and those of what the fusion takes.
-        """
-        return -(-(self.fusion.margin + 1) // 2) + _PARTS_MARGIN
-
-    def gates(self, encoded: Encoded, windows: Sequence[Window]) -> tuple[torch.Tensor, ...]:
-        """The fusion's channel attention over the whole image, (B, F, 1, 1) for each block.
-
-        windows: those that `render` will be asked for; together all of encoded.features, none
-        overlapping. A block's statistics need the gates of those before it: each goes over all
-        windows from the start, so that no map of the result's size is held. Where there is memory
-        for two, `fuse` is several times faster.
-        """
-        gates: list[torch.Tensor] = []
-        for number in range(self.config.fusion_blocks):
-            pooled = _Pooled()
-            for window in windows:
-                around = self._around(encoded, window, self.margin)
-                parts = self._window_parts(encoded, around)
-                seen = self.fusion.before_gate(parts, gates)
-                pooled.add(seen[_inside(window, around, 2)])
-            gates.append(self.fusion.gate(number, *pooled.found()))
-        return tuple(gates)
-
-    def render(
-        self, encoded: Encoded, window: Window, gates: Sequence[torch.Tensor] = ()
+    @staticmethod
+    def _encoded(
+        encoder: nn.Module, image: torch.Tensor, tile: int | None, margin: int
     ) -> torch.Tensor:
-        """The result of a window of encoded.features, (B, 3, 2 * height, 2 * width).
-
-        gates: as `gates` gives them; without them the window has to be the whole image.
-        """
-        around = self._around(encoded, window, self.margin)
-        parts = self._window_parts(encoded, around)
-        sr = self._finished(self.fusion(parts, gates), parts[:, : self.config.features])
-        return sr[_inside(window, around, 2)]
-
-    def fuse(self, encoded: Encoded, windows: Sequence[Window]) -> torch.Tensor:
-        """What the fusion's blocks make of the whole image, (B, F, 2 * H, 2 * W), for `finish`.
-
-        windows: as for `gates`, and only the working memory depends on them. Block after block
-        goes over all of them once; two maps of the result's size are held. At inference only.
-        """
-        batch, features, height, width = encoded.features.shape
-        fused = encoded.features.new_empty(batch, features, 2 * height, 2 * width)
-        detail = torch.empty_like(fused)
-        for window in windows:
-            around = self._around(encoded, window, _PARTS_MARGIN + 1)
-            entered = self.fusion.enter(self._window_parts(encoded, around))
-            fused[_part(window, 2)] = entered[_inside(window, around, 2)]
-        for number in range(self.config.fusion_blocks):
-            block, pooled = self.fusion.block(number), _Pooled()
-            for window in windows:
-                around = self._around(encoded, window, 1)  # two convolutions, in the result's
-                seen = block.body(fused[_part(around, 2)])[_inside(window, around, 2)]
-                detail[_part(window, 2)] = seen
-                pooled.add(seen)
-            gate = block.gate(*pooled.found())
-            for window in windows:
-                around = self._around(encoded, window, 2)  # the spatial attention sees 3 pixels
-                added = block.attend(detail[_part(around, 2)], gate)
-                fused[_part(window, 2)] += added[_inside(window, around, 2)]
-        return fused
-
-    def finish(self, encoded: Encoded, fused: torch.Tensor, window: Window) -> torch.Tensor:
-        """The result of a window of encoded.features from what `fuse` gave for the image."""
-        around = self._around(encoded, window, 2)
-        lr = self.upsample(encoded.features[_part(around, 1)])
-        left = self.fusion.leave(fused[_part(around, 2)])
-        return self._finished(left, lr)[_inside(window, around, 2)]
-
-    def _around(self, encoded: Encoded, window: Window, margin: int) -> Window:
-        """The window with its margin inside the image; even, as places of matching are."""
-        top, left = (max(0, side - margin) // 2 * 2 for side in window[:2])
-        bottom, right = (
-            min(most, -(-(side + margin) // 2) * 2)
-            for side, most in zip(window[2:], encoded.features.shape[2:], strict=True)
-        )
-        return top, left, bottom, right
-
-    def _window_parts(self, encoded: Encoded, window: Window) -> torch.Tensor:
-        """What the fusion takes for a window with even borders, (B, 3 * F, 2 * h, 2 * w)."""
-        top, left, bottom, right = window
-        cells = slice(None), slice(top // 2, bottom // 2), slice(left // 2, right // 2)
-        found = encoded.found
-        part = Correspondence(found.index[cells], found.similarity[cells], found.key_size)
-        features = encoded.features[_part(window, 1)]
-        reference = encoded.reference
-        warped = reassemble(
-            reference.value,
-            part,
-            patch=_PATCH,
-            scale=_SCALE,
-            padding=_PADDING,
-            normalise=_DIVISOR,
-        )
-        confidence = part.similarity[:, None].to(features.dtype)
-        return self._parts(features, warped, confidence, reference.dictionaries)
+        (features,) = by_windows(lambda near: [encoder(image[part(near)])], image, tile, margin)
+        return features
 
     def _parts(
         self,
@@ -382,44 +327,16 @@ class SDDuSR(nn.Module):
     ) -> torch.Tensor:
         """concat(F^LR, h(C) F^Warp, F^Dict) of eq. 1, (B, 3 * F, 2 * H, 2 * W).
 
-        features: (B, F, H, W); warped: (B, F, 2 * H, 2 * W); confidence: (B, 1, H / 2, W / 2).
+        features, warped: (B, F, 2 * H, 2 * W); confidence: (B, 1, H / 2, W / 2).
         """
-        lr = self.upsample(features)
         confidence = F.interpolate(confidence, scale_factor=_SCALE, mode="bicubic")
-        looked_up = self.dictionaries.learn(lr, dictionaries)
-        return torch.cat((lr, self.confidence(confidence) * warped, looked_up), dim=1)
+        weighted = self.confidence(confidence) * warped
+        looked_up = self.dictionaries.learn(features, dictionaries)
+        return channels_last(torch.cat((features, weighted, looked_up), dim=1))
 
-    def _finished(self, fused: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
-        """F^SR and F^LR (B, F, H, W) -> (B, 3, H, W)."""
-        sr: torch.Tensor = self.tail(fused + lr)
-        return sr
-
-
-class _Pooled:
-    """Mean and maximum over an image, from its windows."""
-
-    def __init__(self) -> None:
-        self._seen: list[tuple[torch.Tensor, torch.Tensor, int]] = []
-
-    def add(self, values: torch.Tensor) -> None:
-        """A window's (B, C, H, W)."""
-        total = values.sum(dim=(2, 3), keepdim=True)
-        highest = values.amax(dim=(2, 3), keepdim=True)
-        self._seen.append((total, highest, values.shape[2] * values.shape[3]))
-
-    def found(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both (B, C, 1, 1)."""
-        totals, highest, places = zip(*self._seen, strict=True)
-        return torch.stack(totals).sum(dim=0) / sum(places), torch.stack(highest).amax(dim=0)
-
-
-def _part(window: Window, scale: int) -> tuple[slice, ...]:
-    """What to index a map (B, C, scale * H, scale * W) with to have a window of it."""
-    top, left, bottom, right = (scale * side for side in window)
-    return slice(None), slice(None), slice(top, bottom), slice(left, right)
-
-
-def _inside(window: Window, around: Window, scale: int) -> tuple[slice, ...]:
-    """The same for a map of `around` alone."""
-    top, left = around[:2]
-    return _part((window[0] - top, window[1] - left, window[2] - top, window[3] - left), scale)
+    def _finished(
+        self, fused: torch.Tensor, features: torch.Tensor, lr: torch.Tensor
+    ) -> torch.Tensor:
+        """F^SR and F^LR (B, F, 2 * H, 2 * W), and the LR (B, 3, H, W) -> (B, 3, 2 * H, 2 * W)."""
+        sr: torch.Tensor = self.tail(fused + features)
+        return sr + enlarged(lr) if self.config.skip else sr
