@@ -34,7 +34,8 @@ class Case:
     `load`. wide: what LR is, or is made of. footprint: what the first reference shows, in pixels
     of LR: a box; "whole"; "center", the middle 1 / scale of both sides; None where only an
     alignment, or `load`, can tell. view: of a light field, the place of the truth in its grid, from
-    the reference's on. window: height and width of the central part that is cut out first.
+    the reference's on. window: height and width of the central part that is cut out first. crops:
+    likewise, one of `wide` and one of each reference, in upright pixels.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Case:
     registration: Registration = "free"
     view: tuple[int, int] | None = None
     window: tuple[int, int] | None = None
+    crops: tuple[Box, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -98,7 +98,10 @@ def _light_field(case: Case) -> Sample:
 
 def _halved(case: Case) -> Sample:
     """The half-size protocol: both photos are halved, and the wide one is the truth."""
-    wide, tele = (_cut(read_photo(path), case) for path in (case.wide, *case.refs))
+    photos = [read_photo(path) for path in (case.wide, *case.refs)]
+    if case.crops:
+        photos = [_cropped(photo, crop) for photo, crop in zip(photos, case.crops, strict=True)]
+    wide, tele = (_cut(photo, case) for photo in photos)
     return Sample(case, _shrunk(wide, case.scale), (_shrunk(tele, case.scale),), wide)
 
 
@@ -198,6 +201,17 @@ def _cut(photo: Photo, case: Case) -> Photo:
             photo.path, f"is {_size(photo)} pixels, too small to be reduced {case.scale} times"
         )
     return _with_pixels(photo, photo.pixels[:height, :width])
+
+
+def _cropped(photo: Photo, crop: Box) -> Photo:
+    top, left, bottom, right = crop
+    if photo.height < bottom or photo.width < right:
+        raise InputError(
+            photo.path,
+            f"is {_size(photo)} pixels, and columns {left} to {right} of rows {top} to {bottom} "
+            "are to be cut out: restore the file",
+        )
+    return _part(photo, photo.pixels[top:bottom, left:right])
 
 
 def _part(photo: Photo, pixels: Pixels) -> Photo:

@@ -14,6 +14,16 @@ from dualsr_cli.photos import Header, find_pairs, read_header, read_pairs_table
 _REFUSED = "other-scene"  # of sample_pairs: two scenes, which no method may take for one
 _SCALES = 2, 3, 4, 8
 
+_CROPS = {
+    # Half a megapixel of the wide photo, and of the tele what covers a fifth to a third of that:
+    # so two cores can run many methods.
+    "facade": ((340, 384, 940, 1216), (306, 408, 918, 1224)),
+    "phone-heic": ((270, 20, 890, 820), (0, 0, 1200, 900)),
+    "phone-jpeg": ((160, 268, 688, 1208), (150, 266, 750, 1334)),
+    "statue": ((216, 0, 864, 768), (150, 234, 620, 934)),
+}
+"""Top, left, bottom, right of the wide and the tele photo of each pair that is larger."""
+
 
 def pairs(search: Search) -> Iterator[Case | Problem]:
     """Photos as a phone takes them, paired by a table or by what `dualsr pairs` finds.
@@ -79,7 +89,10 @@ def _scale(lr: Header, hr: Header) -> int:
 
 
 def sample(search: Search) -> Iterator[Case | Problem]:
-    """The pairs of sample_pairs/ but the one that shows two scenes; half-size protocol."""
+    """The pairs of sample_pairs/ but the one that shows two scenes; half-size protocol.
+
+    crop: parts of at most half a megapixel. full: whole photos.
+    """
     folders = sorted({path.parent for path in search.root.glob("*/wide.*")})
     if not folders:
         raise search.wrong(search.root, "holds no folder with a wide and a tele photo")
@@ -91,7 +104,9 @@ def sample(search: Search) -> Iterator[Case | Problem]:
         if tele is None:
             yield Problem(folder.name, wide, "has no tele photo beside it: restore that file")
         else:
-            yield search.case(folder.name, "halved", wide=wide, refs=(tele,), truth=wide)
+            crops = _CROPS.get(folder.name, ()) if search.part == "crop" else ()
+            fields = {"wide": wide, "refs": (tele,), "truth": wide, "crops": crops}
+            yield search.case(folder.name, "halved", **fields)
 
 
 def _first(folder: Path, lens: str) -> Path | None:

@@ -181,6 +181,7 @@ LAYOUTS: Mapping[str, Layout] = {
         "SCENE/tele.* in it",
         _layouts_own.sample,
         splits=("all",),
+        parts=("crop", "full"),
     ),
 }
 

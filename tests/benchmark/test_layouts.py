@@ -314,11 +314,15 @@ def test_the_shipped_sample_is_there_without_a_root(monkeypatch: pytest.MonkeyPa
     found = find_cases("sample")
     assert names(found) == ["city", "facade", "phone-heic", "phone-jpeg", "statue"]
     assert all(path.is_relative_to(REPOSITORY / "sample_pairs") for path in found.cases[0].files)
-    sample = only(found, "phone-jpeg")
-    assert sample.hr is not None
-    assert (sample.lr.width, sample.lr.height) == (sample.hr.width // 2, sample.hr.height // 2)
-    capture = sample.lr.header.capture
-    assert capture.focal_length_35mm or capture.focal_length  # what aligning begins with
+    for case in found.cases:
+        sample = load(case)
+        assert sample.hr is not None
+        assert 0.1e6 < sample.hr.width * sample.hr.height <= 0.5e6
+        assert sample.hr.header.capture.focal_length is None  # it is another field of view
+    whole = only(find_cases("sample", part="full"), "phone-jpeg")
+    assert whole.hr is not None
+    assert (whole.hr.width, whole.lr.width, whole.lr.height) == (1600, 800, 450)
+    assert whole.lr.header.capture.focal_length  # what aligning begins with
 
 
 def test_sixteen_bits_stay_sixteen_bits(own: Miniature) -> None:
@@ -408,7 +412,7 @@ def test_what_a_data_set_does_not_have(
         ("kitti", {}, "testing/image_2/000000_10.png", "image_2"),
         ("city100", {}, "City100/City100_iPhoneX/001L.PNG", "001L"),
         ("triplets", {}, "Ref/a.jpg", "Ref"),
-        ("sample", {}, "facade/tele.png", "tele"),
+        ("sample", {}, "statue/tele.jpg", "tele"),
     ],
 )
 def test_a_missing_partner_is_named_and_the_rest_is_found(
@@ -463,6 +467,9 @@ def test_sizes_of_photos_that_must_agree(own: Miniature) -> None:
     root = own("cufed5")
     save(root / "CUFED5/000_1.png", picture(3, 90, 1))
     refused(find_cases("cufed5", root).cases[0], "000_1.png", "90 x 3", "too small")
+    root = own("sample")
+    save(root / "statue" / "wide.jpg", picture(90, 60, 1))
+    refused(find_cases("sample", root).cases[1], "wide.jpg", "60 x 90", "columns 0 to 768")
     root = own("light-field")
     save(root / "Flowers_8bit/IMG_2190_eslf.png", picture(30, 90, 1))
     refused(find_cases("light-field", root).cases[0], "eslf.png", "90 x 30", "14 x 14")
