@@ -36,6 +36,7 @@ from benchmarks._memory import MIB, children, resident
 from benchmarks._pairs import SAMPLES
 from benchmarks.upscale_speed import write_pair
 from dualsr_cli import jobs
+from dualsr_cli.machine import default_memory
 from dualsr_cli.photos import read_source
 from dualsr_cli.reconstruction import UpscaleTask
 
@@ -172,7 +173,7 @@ def tiny_pairs(home: Path, count: int) -> list[str]:
     row("driver's CPU alone", driver.cpu / count)
 
     again, plan, manifest = Spent(), Spent(), jobs.Manifest(home / "out")
-    engine = jobs.LocalEngine(UpscaleTask(), 1, jobs.default_memory())  # is never started
+    engine = jobs.LocalEngine(UpscaleTask(), 1, default_memory())  # is never started
     with again.more():
         tally = jobs.run(items, home / "out", engine, manifest)
     assert tally.unchanged == count, tally
@@ -234,7 +235,7 @@ def in_a_worker(
     """
     count = len(items)
     warm, watcher = Watcher(), Watcher(marks=(max(1, count // 10), max(1, count // 2), count))
-    engine = jobs.LocalEngine(Measured(), 1, jobs.default_memory())
+    engine = jobs.LocalEngine(Measured(), 1, default_memory())
     manifest = jobs.Manifest(home / "warm-out")
     jobs.run(items[:1], home / "warm-out", engine, manifest, report=warm)
     manifest.close()
@@ -322,7 +323,7 @@ def big_pairs(home: Path, photo: Path, count: int, megapixels: float) -> list[st
     _tell("plain loop", count / loop, share, steps)
 
     watcher, manifest = Watcher(), jobs.Manifest(home / "out")
-    engine = jobs.LocalEngine(UpscaleTask(), 1, jobs.default_memory())
+    engine = jobs.LocalEngine(UpscaleTask(), 1, default_memory())
     start = time.perf_counter()
     jobs.run(items, home / "out", engine, manifest, report=watcher)
     spent = time.perf_counter() - start

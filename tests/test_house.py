@@ -23,12 +23,22 @@ DIRECTIONS = {
     "errors": set(),
     "files": {"errors"},
     "plain": set(),
+    "machine": {"errors"},
     "console": {"plain"},
     "photos": {"errors", "files"},
     "alignment": {"photos", "errors", "files"},
     "matching": {"errors"},
     "networks": {"matching", "errors", "files"},
-    "reconstruction": {"networks", "alignment", "matching", "photos", "errors", "files", "plain"},
+    "reconstruction": {
+        "networks",
+        "alignment",
+        "matching",
+        "photos",
+        "errors",
+        "files",
+        "plain",
+        "machine",
+    },
     "training": {"networks", "alignment", "matching", "photos", "jobs", "errors", "files"},
     "benchmark": {
         "reconstruction",
@@ -51,6 +61,7 @@ DIRECTIONS = {
         "photos",
         "jobs",
         "console",
+        "machine",
         "errors",
         "files",
     },
@@ -59,7 +70,7 @@ DIRECTIONS = {
 HEAVY = {"torch", "torchvision", "lpips", "cv2", "pyvips", "numpy", "PIL", "pillow_heif", "ray"}
 """Imported where they are used, so that `dualsr --help` needs none of them."""
 
-LIGHT = ["commands", "console", "plain", "errors", "files", "__init__", "__main__"]
+LIGHT = ["commands", "console", "plain", "machine", "errors", "files", "__init__", "__main__"]
 """What `dualsr --help` and the start of each command load."""
 
 # The public names of each room. One that vanishes breaks its users: this list only grows.
@@ -128,10 +139,14 @@ SURFACE = {
     "dualsr_cli.networks": {
         "ARCHITECTURES",
         "Architecture",
+        "CELL",
         "Inputs",
+        "Memory",
         "Model",
+        "Network",
         "Outputs",
         "VGG",
+        "Window",
         "add_model",
         "build",
         "count_parameters",
@@ -143,8 +158,10 @@ SURFACE = {
         "published_weights",
         "read_weights",
         "vgg_layers",
+        "windows",
     },
     "dualsr_cli.plain": {"json_types"},
+    "dualsr_cli.machine": {"default_memory", "parse_memory"},
     "dualsr_cli.jobs": {
         "Engine",
         "InlineEngine",
@@ -177,12 +194,17 @@ SURFACE = {
         "Crop",
         "Progress",
         "Reconstruction",
+        "Restorer",
         "UpscaleOptions",
         "UpscaleReport",
         "UpscaleTask",
         "default_scale",
+        "load_restorer",
         "measure",
+        "plan",
         "reconstruct",
+        "restore",
+        "restore_windows",
         "upscale",
         "write_preview",
     },

@@ -17,6 +17,7 @@ from dualsr_cli.commands._reader import Reader, Work, rounds
 from dualsr_cli.commands._teller import Teller
 from dualsr_cli.console import Console
 from dualsr_cli.errors import OutputError, UsageError
+from dualsr_cli.machine import default_memory, parse_memory
 
 __all__ = ["Work", "is_one_file", "work_on"]
 
@@ -134,7 +135,7 @@ def _tell_plan(console: Console, item: jobs.Item, folder: Path, action: str) -> 
 
 
 def _engine(work: Work, batch: Batch) -> jobs.Engine:
-    memory = jobs.parse_memory(batch.max_memory) if batch.max_memory else jobs.default_memory()
+    memory = parse_memory(batch.max_memory) if batch.max_memory else default_memory()
     task = work.task(None)
     if batch.engine is EngineName.ray:
         return jobs.RayEngine(task, batch.jobs, memory, batch.ray_address)

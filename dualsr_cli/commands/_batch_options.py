@@ -76,7 +76,8 @@ class Batch:
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="What all pairs in work may take, like 4G.  [default: 60 % of what is free]",
+            help="What all pairs in work may take, like 4G; a network's tiles are planned by it.  "
+            "[default: 60 % of what is free]",
             show_default=False,
         ),
     ] = None

@@ -14,10 +14,14 @@ from dualsr_cli.commands._batch_options import Batch, Inputs, takes_batch
 from dualsr_cli.console import Console, Progress
 from dualsr_cli.errors import UsageError
 from dualsr_cli.jobs import Task
+from dualsr_cli.machine import parse_memory
 
 
-class Model(str, Enum):
-    detail_transfer = "detail-transfer"
+class Precision(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class Part(str, Enum):
@@ -38,8 +42,13 @@ def upscale(
         ),
     ],
     model: Annotated[
-        Model, typer.Option(help="What reconstructs; detail-transfer needs no weights.")
-    ] = Model.detail_transfer,
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="What reconstructs: detail-transfer, which needs no weights, or a network that "
+            "`dualsr models` lists.",
+        ),
+    ] = "detail-transfer",
     scale: Annotated[
         float | None,
         typer.Option(
@@ -56,6 +65,9 @@ def upscale(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
     ] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of a network's arithmetic; auto: bf16 on GPUs that have it.")
+    ] = Precision.auto,
     format: Annotated[
         str | None,
         typer.Option(
@@ -99,6 +111,7 @@ def upscale(
       dualsr upscale wide.heic tele.heic -o out.heic --scale 2 --preview look.html
       dualsr upscale ~/Pictures/2024 -o sharp
       dualsr upscale pairs.csv -o sharp --format png --jobs 2
+      dualsr upscale wide.jpg tele.jpg -o out.png --model kedusr --max-memory 4G
     """
     from dualsr_cli.photos import check_target, result_suffix
     from dualsr_cli.reconstruction import UpscaleOptions, UpscaleTask
@@ -107,9 +120,12 @@ def upscale(
     if preview and not one:
         raise UsageError("--preview is for two photos and a result file: name them")
     options = UpscaleOptions(
+        model=model,
         scale=scale,
         crop_to_tele=crop_to is not None,
         device=device,
+        precision=precision.value,
+        memory=parse_memory(batch.max_memory) // (batch.jobs or 1) if batch.max_memory else None,
         format=format,
         quality=quality,
         bit_depth=bit_depth,
@@ -125,7 +141,8 @@ def upscale(
         event="upscaled",
         task=task,
         settings={
-            "model": model.value,
+            "model": model,
+            **_weights(model, precision),
             "scale": scale,
             "crop_to": crop_to and crop_to.value,
             "format": format,
@@ -139,6 +156,15 @@ def upscale(
         named=("model",),
     )
     return work_on(work, inputs, output, batch, one=one)
+
+
+def _weights(model: str, precision: Precision) -> dict[str, str]:
+    """What else decides a network's result."""
+    if model == "detail-transfer":
+        return {}
+    from dualsr_cli.networks import find_model
+
+    return {"weights": find_model(model).sha256, "precision": precision.value}
 
 
 def _tell(console: Console, facts: Mapping[str, Any], start: str) -> None:

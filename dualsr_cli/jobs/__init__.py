@@ -1,7 +1,6 @@
 """Many items through few workers, with a manifest that survives whatever happens."""
 
 from dualsr_cli.jobs._engines import Engine, InlineEngine, LocalEngine, Lost
-from dualsr_cli.jobs._memory import default_memory, parse_memory
 from dualsr_cli.jobs._ray import RayEngine
 from dualsr_cli.jobs._stop import Stop
 from dualsr_cli.jobs.export import export_records, find_records, row_of
@@ -40,7 +39,6 @@ __all__ = [
     "Tally",
     "Task",
     "Wish",
-    "default_memory",
     "export_records",
     "find_records",
     "has_manifest",
@@ -48,7 +46,6 @@ __all__ = [
     "mark_orphans",
     "merge_shards",
     "names",
-    "parse_memory",
     "planned",
     "read_records",
     "row_of",

@@ -1,7 +1,15 @@
 """Networks and their weights: tensors in, tensors out."""
 
 from dualsr_cli.networks.checkpoints import load_into, read_weights
-from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.networks.contract import (
+    CELL,
+    Inputs,
+    Memory,
+    Network,
+    Outputs,
+    Window,
+    windows,
+)
 from dualsr_cli.networks.registry import (
     ARCHITECTURES,
     Architecture,
@@ -20,11 +28,15 @@ from dualsr_cli.networks.zoo import (
 
 __all__ = [
     "ARCHITECTURES",
+    "CELL",
     "VGG",
     "Architecture",
     "Inputs",
+    "Memory",
     "Model",
+    "Network",
     "Outputs",
+    "Window",
     "add_model",
     "build",
     "count_parameters",
@@ -36,4 +48,5 @@ __all__ = [
     "published_weights",
     "read_weights",
     "vgg_layers",
+    "windows",
 ]

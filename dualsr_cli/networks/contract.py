@@ -26,8 +26,9 @@ class Inputs:
     left, bottom, right of what `ref` shows, in pixels of lr; all of a batch have the size (h, w).
     hr: (B, 3, s * H, s * W), the truth, in training. more_refs: further references like `ref`, for
     networks that take several. center: (B, 3, h, w), the part of the wide photo that `ref` shows
-    where `lr` is a patch beside it, as in KeDuSR's training; `box` says nothing then. Raises
-    ValueError for shapes that do not fit.
+    where `lr` is a patch beside it, as in KeDuSR's training; `box` says nothing then. confidence:
+    (B, 1, s * h, s * w), 0..1, how surely an alignment laid `ref` there; 0 where it shows nothing.
+    Raises ValueError for shapes that do not fit.
     """
 
     lr: torch.Tensor
@@ -36,6 +37,7 @@ class Inputs:
     hr: torch.Tensor | None = None
     more_refs: tuple[torch.Tensor, ...] = ()
     center: torch.Tensor | None = None
+    confidence: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         batch = len(self.lr)
@@ -81,6 +83,7 @@ class Inputs:
             hr=moved(self.hr),
             more_refs=tuple(image.to(device, dtype) for image in self.more_refs),
             center=moved(self.center),
+            confidence=moved(self.confidence),
         )
 
 

@@ -1,15 +1,17 @@
 """AlignedPair -> Photo: the wide photo at the tele's resolution, tile by tile."""
 
+from dualsr_cli.reconstruction.canvas import Reconstruction
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.match import MatchStatistics, MatchTask
 from dualsr_cli.reconstruction.preview import Crop, write_preview
 from dualsr_cli.reconstruction.reconstruct import (
     Progress,
-    Reconstruction,
     default_scale,
     measure,
     reconstruct,
 )
+from dualsr_cli.reconstruction.restore import Restorer, load_restorer, restore
+from dualsr_cli.reconstruction.tiler import plan, restore_windows
 from dualsr_cli.reconstruction.upscale import (
     UpscaleOptions,
     UpscaleReport,
@@ -25,13 +27,18 @@ __all__ = [
     "MatchTask",
     "Progress",
     "Reconstruction",
+    "Restorer",
     "UpscaleOptions",
     "UpscaleReport",
     "UpscaleTask",
     "default_scale",
     "described",
+    "load_restorer",
     "measure",
+    "plan",
     "reconstruct",
+    "restore",
+    "restore_windows",
     "upscale",
     "write_preview",
 ]

@@ -119,6 +119,36 @@ def _interpolation(
     return Banded(_lanczos(positions, count * factor), device)
 
 
+def between(start: int, count: int, factor: int, scale: float, device: str) -> Banded:
+    """From a grid of `factor` pixels per input pixel start..start+count to the outputs in them.
+
+    At `scale` outputs per input pixel, those of `axis`; where they are fewer, nothing aliases.
+    """
+    first, last = first_output(start, scale), first_output(start + count, scale)
+    phase = round((first + 0.5) / scale - start, 9)  # in input pixels, from their outer edge
+    return _between(phase, count, last - first, scale, factor, device)
+
+
+@lru_cache(maxsize=256)
+def _between(
+    phase: float, count: int, outputs: int, scale: float, factor: int, device: str
+) -> Banded:
+    positions = (phase + np.arange(outputs) / scale) * factor - 0.5
+    return Banded(_lanczos(positions, count * factor, max(1.0, factor / scale)), device)
+
+
+def means(start: int, count: int, scale: float, device: str) -> Banded:
+    """From the outputs of `axis` to the mean over each of the input pixels start..start+count."""
+    first, last = first_output(start, scale), first_output(start + count, scale)
+    phase = round((first + 0.5) / scale - 0.5 - start, 9)
+    return _means(phase, count, last - first, scale, device)
+
+
+@lru_cache(maxsize=256)
+def _means(phase: float, count: int, outputs: int, scale: float, device: str) -> Banded:
+    return Banded(_box(phase + np.arange(outputs) / scale, count, scale), device)
+
+
 def linear(axis: Axis, device: str) -> Banded:
     """From the axis's window to its outputs, bilinear: never outside the neighbours' range."""
     return _linear(axis.phase, axis.enlarge.inputs, axis.enlarge.outputs, axis.scale, device)
@@ -131,13 +161,14 @@ def _linear(phase: float, count: int, outputs: int, scale: float, device: str) -
     return Banded(np.maximum(1 - distance, 0), device)
 
 
-def _lanczos(positions: Matrix, count: int) -> Matrix:
-    """(outputs, count): Lanczos with four lobes, mirrored at the window's ends."""
-    offsets = np.arange(-3, 5)
+def _lanczos(positions: Matrix, count: int, width: float = 1.0) -> Matrix:
+    """(outputs, count): Lanczos, four lobes of `width` pixels, mirrored at the window's ends."""
+    reach = math.ceil(4 * width)
+    offsets = np.arange(1 - reach, 1 + reach)
     base = np.floor(positions).astype(int)
     taps = base[:, None] + offsets
-    distance = positions[:, None] - taps
-    weights = np.sinc(distance) * np.sinc(distance / 4)
+    distance = (positions[:, None] - taps) / width
+    weights = np.sinc(distance) * np.sinc(distance / 4) * (np.abs(distance) < 4)
     weights /= weights.sum(axis=1, keepdims=True)
     matrix = np.zeros((len(positions), count))
     np.add.at(matrix, (np.arange(len(positions))[:, None], _mirrored(taps, count)), weights)

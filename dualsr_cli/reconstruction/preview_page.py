@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from dualsr_cli.alignment import AlignedPair
 from dualsr_cli.photos import Photo
+from dualsr_cli.reconstruction.canvas import Reconstruction
 from dualsr_cli.reconstruction.preview import Crop, write_preview
-from dualsr_cli.reconstruction.reconstruct import Reconstruction
 
 _OVERVIEW_SIDE = 2400
 _CROP = (480, 640)  # output pixels, height and width

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from dualsr_cli.photos import Photo
 from dualsr_cli.reconstruction import _resampling as resampling
 from dualsr_cli.reconstruction import detail_transfer as detail
 from dualsr_cli.reconstruction import patch_transfer as patch
+from dualsr_cli.reconstruction.canvas import Canvas, Reconstruction, outputs_in
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,25 +30,13 @@ TILE_THREADS = min(os.cpu_count() or 1, 8)
 MAX_DEFAULT_SCALE = 4.0
 MAX_DEFAULT_PIXELS = 200_000_000
 MAX_SCALE = 16.0
-PROVENANCE_STEP = 4  # wide pixels per provenance pixel
 _SAMPLES = 4  # windows down and across that the agreement is measured in
 
 
-@dataclass(frozen=True, eq=False)
-class Reconstruction:
-    """The result's pixels, in the wide photo's depth and colour space, and where they came from.
-
-    `provenance` is (h, w, 3) uint8 at PROVENANCE_STEP wide pixels: the shares, of 255, of the
-    detail taken from the tele photo directly, from matched patches of it, and from the wide photo
-    alone. `shares` are its means, 0..1. `box` is the part of the wide photo that was
-    reconstructed: top, left, bottom, right.
-    """
-
-    pixels: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-    scale: float
-    box: Box
-    provenance: npt.NDArray[np.uint8]
-    shares: tuple[float, float, float]
+def check_scale(scale: float) -> None:
+    """Raise UsageError for a scale out of range."""
+    if not 1 <= scale <= MAX_SCALE:
+        raise UsageError(f"--scale {scale:g} is not between 1 and {MAX_SCALE:g}")
 
 
 def default_scale(wide: Photo, aligned: AlignedPair | None) -> float:
@@ -149,8 +137,7 @@ def reconstruct(
     `agreement` is what `measure` gave for the pair. Each output pixel's centre lies at
     (x + 0.5) / scale - 0.5 of the wide photo. Raises UsageError for a scale out of range.
     """
-    if not 1 <= scale <= MAX_SCALE:
-        raise UsageError(f"--scale {scale:g} is not between 1 and {MAX_SCALE:g}")
+    check_scale(scale)
     box = box or (0, 0, wide.height, wide.width)
     if aligned is not None and agreement is None:
         agreement = measure(aligned, scale, device)
@@ -158,41 +145,24 @@ def reconstruct(
     if aligned is not None and agreement is not None:
         patches = learn(aligned, agreement, scale, device)
     source = _Source(wide, aligned, agreement, patches, scale, torch.device(device))
-    first_row, last_row = _outputs(box[0], box[2], scale)
-    first_column, last_column = _outputs(box[1], box[3], scale)
-    pixels = np.empty((last_row - first_row, last_column - first_column, 3), wide.pixels.dtype)
-    step = PROVENANCE_STEP
-    provenance = np.zeros(
-        (-(-(box[2] - box[0]) // step), -(-(box[3] - box[1]) // step), 3), np.uint8
-    )
-    provenance[..., 2] = 255
+    canvas = Canvas(wide, box, scale)
     tiles = list(_tiles(box))
     progress("upscale", 0, len(tiles))
 
     def make(core: Box) -> None:
         with torch.inference_mode():
             result, rows, columns, shares = _tile(source, core)
-            top, bottom = _outputs(core[0], core[2], scale)
-            left, right = _outputs(core[1], core[3], scale)
+            top, bottom = outputs_in(core[0], core[2], scale)
+            left, right = outputs_in(core[1], core[3], scale)
             part = result[:, top - rows.first : bottom - rows.first]
-            part = part[:, :, left - columns.first : right - columns.first]
-            pixels[
-                top - first_row : bottom - first_row, left - first_column : right - first_column
-            ] = _quantised(part, wide.max_value, wide.pixels.dtype)
-        y, x = (core[0] - box[0]) // step, (core[1] - box[1]) // step
-        for channel, share in enumerate(shares):
-            taken = _coarser(share, step)
-            area = provenance[y : y + taken.shape[0], x : x + taken.shape[1]]
-            area[..., channel] = np.minimum(taken, area[..., 2])
-            area[..., 2] -= area[..., channel]
+            canvas.put(core, part[:, :, left - columns.first : right - columns.first])
+        if shares:
+            canvas.tell(core, *shares)
 
     with tile_pool() as pool:
         for done, _ in enumerate(pool.map(make, tiles), 1):
             progress("upscale", done, len(tiles))
-    means = provenance.reshape(-1, 3).mean(axis=0, dtype=np.float64) / 255
-    return Reconstruction(
-        pixels, scale, box, provenance, (float(means[0]), float(means[1]), float(means[2]))
-    )
+    return canvas.finished()
 
 
 def tile_pool() -> ThreadPoolExecutor:
@@ -217,7 +187,7 @@ class _Source:
 
 def _tile(
     source: _Source, core: Box
-) -> tuple[torch.Tensor, resampling.Axis, resampling.Axis, tuple[Floats, ...]]:
+) -> tuple[torch.Tensor, resampling.Axis, resampling.Axis, tuple[()] | tuple[Floats, Floats]]:
     """The window around a tile at the output's resolution and its axes.
 
     Then the shares (h, w), of the tile alone, of detail from the tele and from matched patches.
@@ -244,8 +214,8 @@ def _tile(
     result += resampling.enlarge(wide - reduced, rows, columns)
     margin = resampling.MARGIN
     inside = (slice(margin, -margin), slice(margin, -margin))
-    shares = tuple(part[inside].clamp(0, 1).cpu().numpy() for part in (share, matched))
-    return result, rows, columns, shares
+    direct, other = (part[inside].clamp(0, 1).cpu().numpy() for part in (share, matched))
+    return result, rows, columns, (direct, other)
 
 
 def _window(
@@ -293,27 +263,8 @@ def _positions(axis: resampling.Axis) -> npt.NDArray[np.float64]:
     return (axis.first + outputs + 0.5) / axis.scale - 0.5
 
 
-def _outputs(start: int, stop: int, scale: float) -> tuple[int, int]:
-    """The output pixels whose centres lie in wide pixels start..stop."""
-    return resampling.first_output(start, scale), resampling.first_output(stop, scale)
-
-
 def _tiles(box: Box) -> Iterator[Box]:
     top, left, bottom, right = box
     for y in range(top, bottom, TILE):
         for x in range(left, right, TILE):
             yield y, x, min(y + TILE, bottom), min(x + TILE, right)
-
-
-def _quantised(part: torch.Tensor, white: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    values = (part * white + 0.5).clamp(0, white).permute(1, 2, 0).cpu().numpy()
-    return values.astype(dtype)
-
-
-def _coarser(share: Floats, step: int) -> npt.NDArray[np.uint8]:
-    """Means over step x step pixels, of 255; the last row and column over what there is."""
-    height, width = (-(-n // step) * step for n in share.shape)
-    padded = np.pad(share, ((0, height - share.shape[0]), (0, width - share.shape[1])), mode="edge")
-    means = padded.reshape(height // step, step, width // step, step).mean(axis=(1, 3))
-    rounded: npt.NDArray[np.uint8] = np.rint(means * 255).astype(np.uint8)
-    return rounded

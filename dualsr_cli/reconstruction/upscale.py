@@ -23,6 +23,7 @@ from dualsr_cli.photos import (
     write_photo,
 )
 from dualsr_cli.plain import json_types
+from dualsr_cli.reconstruction.canvas import Reconstruction
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.preview_page import write_result_page
 from dualsr_cli.reconstruction.reconstruct import (
@@ -31,11 +32,19 @@ from dualsr_cli.reconstruction.reconstruct import (
     TILE,
     TILE_THREADS,
     Progress,
-    Reconstruction,
     default_scale,
     measure,
     reconstruct,
 )
+from dualsr_cli.reconstruction.restore import (
+    Restorer,
+    load_restorer,
+    restore,
+    restoring_memory,
+)
+
+DETAIL_TRANSFER = "detail-transfer"
+"""The model that needs no weights."""
 
 # Measured: what reconstructing takes beside the pixels of photos and result.
 _LIBRARIES = 400 << 20  # bytes, with what aligning left behind
@@ -46,14 +55,19 @@ _TILE_BYTES = 130 << 20  # a tile in the making, by the scale
 class UpscaleOptions:
     """What a person may ask of one upscaling.
 
-    scale: output pixels per wide pixel; None: the pair's ratio, at most 4 and 200 megapixels.
+    model: DETAIL_TRANSFER, or a network of the zoo, which works in `precision` ("auto" or of
+    PRECISIONS) and may take `memory` bytes on its device (None: a share of what is free). scale:
+    output pixels per wide pixel; None: the pair's ratio, at most 4 and 200 megapixels.
     crop_to_tele: only the part that the tele photo shows. format, quality and bit_depth are
     `write_photo`'s. strip_metadata: nothing but the colour profile goes into the result.
     """
 
+    model: str = DETAIL_TRANSFER
     scale: float | None = None
     crop_to_tele: bool = False
     device: str = "auto"
+    precision: str = "auto"
+    memory: int | None = None
     format: str | None = None
     quality: int | None = None
     bit_depth: int | None = None
@@ -206,7 +220,7 @@ class UpscaleTask:
             wide, tele = (read_header(path) for path in item.inputs)
         except DualsrError:
             return 0
-        return _memory(wide, tele, self.options.scale)
+        return _memory(wide, tele, self.options)
 
     def read(self, item: _Inputs) -> Pair:
         """Both photos. Raises InputError."""
@@ -228,11 +242,19 @@ class UpscaleTask:
 
 def _check_options(options: UpscaleOptions) -> None:
     resolve_device(options.device)
+    _restorer(options)
     if options.preview:
         check_writable(options.preview)
 
 
-def _memory(wide: Header, tele: Header, asked: float | None) -> int:
+def _restorer(options: UpscaleOptions) -> Restorer | None:
+    """The network that was asked for, loaded once; None for detail transfer."""
+    if options.model == DETAIL_TRANSFER:
+        return None
+    return load_restorer(options.model, resolve_device(options.device), options.precision)
+
+
+def _memory(wide: Header, tele: Header, options: UpscaleOptions) -> int:
     """Bytes: both photos, the result, and what the work takes at its scale."""
     ratio = expected_ratio(wide, tele)
     held = wide.decoded_size + tele.decoded_size
@@ -240,9 +262,14 @@ def _memory(wide: Header, tele: Header, asked: float | None) -> int:
         wide, tele, ratio = tele, wide, 1 / ratio
     pixels = wide.width * wide.height
     room = math.sqrt(MAX_DEFAULT_PIXELS / pixels)
-    scale = asked or max(1.0, min(ratio or MAX_DEFAULT_SCALE, MAX_DEFAULT_SCALE, room))
+    ratio = ratio or MAX_DEFAULT_SCALE
+    scale = options.scale or max(1.0, min(ratio, MAX_DEFAULT_SCALE, room))
     tiles = min(TILE_THREADS, math.ceil(wide.width / TILE) * math.ceil(wide.height / TILE))
-    making = wide.decoded_size * scale**2 + _LIBRARIES + tiles * scale * _TILE_BYTES
+    making = wide.decoded_size * scale**2 + _LIBRARIES
+    if restorer := _restorer(options):
+        making += restoring_memory(restorer, wide.width, wide.height, ratio, options.memory)
+    else:
+        making += tiles * scale * _TILE_BYTES
     return round(held + max(making, working_memory(wide, tele)))
 
 
@@ -276,15 +303,16 @@ def _compute(pair: Pair, options: UpscaleOptions, progress: Progress) -> Upscale
     scale, note = _scale(wide, aligned, options.scale)
     if note:
         notes.append(note)
-    reconstruction = reconstruct(
-        wide,
-        aligned,
-        scale,
-        agreement=agreement,
-        box=_crop(aligned, refused) if options.crop_to_tele else None,
-        device=device,
-        progress=progress,
-    )
+    box = _crop(aligned, refused) if options.crop_to_tele else None
+    restorer = _restorer(options)
+    if restorer and aligned is not None:
+        reconstruction = restore(
+            aligned, restorer, scale, memory=options.memory, box=box, progress=progress
+        )
+    else:
+        reconstruction = reconstruct(
+            wide, aligned, scale, agreement=agreement, box=box, device=device, progress=progress
+        )
     clock.lap("reconstruct")
     return Upscaled(
         wide, tele, aligned, agreement, refused, reconstruction, tuple(notes), clock.laps

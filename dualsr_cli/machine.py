@@ -1,4 +1,4 @@
-"""How much memory a run may take."""
+"""How much memory this machine lets us take."""
 
 from __future__ import annotations
 

@@ -1,0 +1,229 @@
+"""AlignedPair + network -> Reconstruction: the wide photo restored by a model of the zoo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from dualsr_cli.alignment import AlignedPair, Box, Floats
+from dualsr_cli.errors import DualsrError, UsageError
+from dualsr_cli.machine import default_memory
+from dualsr_cli.networks import (
+    CELL,
+    Inputs,
+    Network,
+    Outputs,
+    Window,
+    build,
+    find_model,
+    load_into,
+    read_weights,
+)
+from dualsr_cli.reconstruction import _resampling as resampling
+from dualsr_cli.reconstruction.canvas import Canvas, Reconstruction, outputs_in
+from dualsr_cli.reconstruction.reconstruct import Progress, check_scale
+from dualsr_cli.reconstruction.tiler import MOST, plan, restore_windows
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SHARE = 0.8  # of a GPU's free memory
+_DOUBTFUL = 1 / 255  # confidence of what the tele shows, but not surely there
+_BAND = 256  # rows of the reference that are warped at once
+
+
+@dataclass(frozen=True, eq=False)
+class Restorer:
+    """A network of the zoo with its weights, ready on a device: `network` holds no gradients."""
+
+    model: str
+    network: Network[Any]
+    device: torch.device
+    precision: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.precision]
+
+
+@lru_cache(maxsize=1)
+def load_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
+    """The model of that name. precision: "auto" (bf16 on GPUs that have it) or of PRECISIONS.
+
+    Raises UsageError where there is no such network or precision, InputError for its weights.
+    """
+    found = find_model(model)
+    if found.kind != "network":
+        raise UsageError(f"{model} is a {found.kind}, not a network: see `dualsr models`")
+    place = torch.device(device)
+    if precision == "auto":
+        half = place.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if half else "fp32"
+    if precision not in PRECISIONS:
+        raise UsageError(
+            f"--precision {precision} is unknown: choose auto, {', '.join(PRECISIONS)}"
+        )
+    network = build(found.architecture, found.settings)
+    assert isinstance(network, Network)
+    load_into(network, read_weights(found.weights, found.sha256), found.weights)
+    network.eval().requires_grad_(False)
+    network.to(place, PRECISIONS[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Restorer(model, network, place, precision)
+
+
+def restore(
+    aligned: AlignedPair,
+    restorer: Restorer,
+    scale: float,
+    *,
+    memory: int | None = None,
+    box: Box | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Reconstruction:
+    """The wide photo (or `box` of it) at `scale`, 1..16, by a network at its own scale.
+
+    memory: bytes for what the network holds; None: a share of what is free. The tele photo is
+    brought to the network's scale, and its result to `scale`. Provenance is the network's own
+    confidence in what it took: inside the tele's view it counts as taken directly, elsewhere as
+    matched. A result whose area mean differs too much from the wide photo is corrected, see
+    `Canvas`. Raises UsageError where `memory` is too small, DualsrError for results that are no
+    numbers.
+    """
+    check_scale(scale)
+    wide = aligned.wide
+    box = box or (0, 0, wide.height, wide.width)
+    progress("encode", 0, 1)
+    inputs = _inputs(aligned, restorer)
+    canvas = Canvas(wide, box, scale)
+    step = restorer.network.scale
+    around = 0 if step == scale else CELL
+
+    def told(done: int, total: int) -> None:
+        if done == 0:
+            progress("encode", 1, 1)
+        progress("upscale", done, total)
+
+    for window, made, outputs in restore_windows(
+        restorer.network,
+        inputs,
+        plan(restorer.network, inputs, memory or _room(restorer.device)),
+        around=around,
+        wanted=lambda window: _common(window, box) is not None,
+        progress=told,
+    ):
+        part = _common(window, box)
+        assert part is not None
+        result = outputs.sr[0].float()
+        if not bool(result.isfinite().all()):
+            raise DualsrError(
+                f"{restorer.model} gives no numbers in {restorer.precision}: "
+                + ("its weights are of no use" if restorer.precision == "fp32" else
+                   "choose --precision fp32")
+            )  # fmt: skip
+        result = _resized(result, made, step, scale)
+        canvas.put(part, _cut(result, made, part, scale))
+        canvas.compare(part, made, result)
+        canvas.tell(part, *_shares(outputs, aligned, made, part))
+    canvas.correct()
+    return canvas.finished()
+
+
+def restoring_memory(
+    restorer: Restorer, width: int, height: int, ratio: float, memory: int | None
+) -> int:
+    """About the bytes of main memory that `restore` takes, beside photos and result."""
+    pixels, step = width * height, restorer.network.scale
+    seen = pixels / max(1.0, ratio) ** 2
+    size = restorer.dtype.itemsize
+    held = 3 * (4 + size) * (pixels + step**2 * seen) + 6 * pixels  # inputs; what the result lacks
+    if restorer.device.type == "cpu":
+        needs = restorer.network.memory
+        tile = min(MOST + 2 * restorer.network.margin, width) * min(
+            MOST + 2 * restorer.network.margin, height
+        )
+        own = size * (needs.image * pixels + needs.reference * seen + needs.window * tile)
+        held += min(own, memory or own)
+    return round(held)
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that a network may take there where nobody said how many."""
+    if device.type == "cuda":
+        return int(_SHARE * torch.cuda.mem_get_info(device)[0])
+    return default_memory()
+
+
+def _inputs(aligned: AlignedPair, restorer: Restorer) -> Inputs:
+    """The wide photo, and the tele photo laid over it at the network's scale and in its tone.
+
+    Where the tele does not reach into a corner of its box the wide photo, enlarged, fills it.
+    """
+    wide, step = aligned.wide, restorer.network.scale
+    lr = wide.window(0, 0, wide.height, wide.width)
+    top, left, bottom, right = box = aligned.footprint_box()
+    size = (step * (right - left), step * (bottom - top))
+    ref: Floats = cv2.resize(lr[top:bottom, left:right], size, interpolation=cv2.INTER_CUBIC)
+    sure = np.empty((*ref.shape[:2], 1), np.float32)
+    columns = (np.arange(step * left, step * right) + 0.5) / step - 0.5
+    for first in range(0, len(ref), _BAND):
+        band = ref[first : first + _BAND]
+        rows = (np.arange(len(band)) + step * top + first + 0.5) / step - 0.5
+        tele, valid = aligned.tele_at(rows, columns)
+        band += valid[..., None] * (tele - band)
+        confidence = aligned.confidence.at(rows, columns).clip(_DOUBTFUL, 1)
+        sure[first : first + _BAND] = valid[..., None] * confidence
+    wide_image, tele_image, confident = (
+        torch.from_numpy(image).permute(2, 0, 1)[None].clamp(0, 1) for image in (lr, ref, sure)
+    )
+    inputs = Inputs(wide_image, tele_image, torch.tensor([box]), confidence=confident)
+    return inputs.to(restorer.device, restorer.dtype)
+
+
+def _resized(result: torch.Tensor, made: Window, step: int, scale: float) -> torch.Tensor:
+    """What was made for a window at `step` pixels per LR pixel, (3, h, w), at `scale`."""
+    if step == scale:
+        return result
+    down, across = (
+        resampling.between(start, stop - start, step, scale, str(result.device))
+        for start, stop in zip(made[:2], made[2:], strict=True)
+    )
+    return across.across(down.down(result))
+
+
+def _cut(result: torch.Tensor, made: Window, part: Box, scale: float) -> torch.Tensor:
+    """The outputs of a part, of those of a window."""
+    rows, columns = (
+        slice(*(n - outputs_in(start, stop, scale)[0] for n in outputs_in(low, high, scale)))
+        for start, stop, low, high in zip(made[:2], made[2:], part[:2], part[2:], strict=True)
+    )
+    return result[:, rows, columns]
+
+
+def _shares(
+    outputs: Outputs, aligned: AlignedPair, made: Window, part: Box
+) -> tuple[Floats, Floats]:
+    """(h, w) each of `part`: detail from the tele directly, and from matched places of it."""
+    maps = outputs.maps
+    taken = maps["weight"].sum(1, keepdim=True) if "weight" in maps else maps["confidence"]
+    size = (made[2] - made[0], made[3] - made[1])
+    found = functional.interpolate(taken[:1].float(), size, mode="bilinear")[0, 0]
+    inside = (
+        slice(part[0] - made[0], part[2] - made[0]),
+        slice(part[1] - made[1], part[3] - made[1]),
+    )
+    share: Floats = found[inside].clamp(0, 1).cpu().numpy()
+    rows, columns = (
+        np.arange(low, high, dtype=np.float64) for low, high in zip(part[:2], part[2:], strict=True)
+    )
+    direct = aligned.valid_at(rows, columns)
+    return share * direct, share * (1 - direct)
+
+
+def _common(window: Window, box: Box) -> Box | None:
+    top, left = (max(a, b) for a, b in zip(window[:2], box[:2], strict=True))
+    bottom, right = (min(a, b) for a, b in zip(window[2:], box[2:], strict=True))
+    return (top, left, bottom, right) if top < bottom and left < right else None
