@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import sys
 from collections.abc import Callable
@@ -97,6 +98,7 @@ def test_each_part_of_each_data_set_is_found_and_loaded(dataset: str, miniature:
         for case in found.cases:
             assert all(path.is_file() for path in case.files)
             assert case.scale == layout.scales[0]
+            assert pickle.loads(pickle.dumps(case)) == case  # it goes to other processes
         fits(load(found.cases[0]))
 
 
