@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,10 +15,11 @@ from dualsr_cli.photos import Photo
 from dualsr_cli.reconstruction import _resampling as resampling
 
 CONSISTENT = 0.9 / 255
-"""What the result's area mean may differ from the wide photo by, on average; less than the 1/255
-that is promised, for pixels are rounded once more where they are corrected.
+"""What a network's result, seen without its detail, may differ from the wide photo by on average;
+less than the 1/255 that is promised, for pixels are rounded once more where they are corrected.
 """
 
+_DETAIL = 4.0  # wide pixels: what a Gaussian of this size keeps is light and colour
 PROVENANCE_STEP = 4  # wide pixels per provenance pixel
 _CORRECTED = 512  # wide pixels: the side of the squares that are corrected at once
 
@@ -94,11 +96,16 @@ class Canvas:
         area[..., 1] = np.minimum(second, 255 - first)
 
     def correct(self) -> None:
-        """Add of what is missing as much as is too much."""
-        average = float(np.abs(self._missing).mean(dtype=np.float64))
-        if average <= CONSISTENT:
+        """Give back the wide photo's light and colour, as far as they are missed too much.
+
+        What is finer is not given back: where the wide lens blurs, a network undoes the blur, and
+        its result, reduced to the wide photo's size, is sharper than the wide photo.
+        """
+        light = _blurred(self._missing)
+        self._missing = light.astype(np.float16)
+        share = _enough(light)
+        if share == 0:
             return
-        share = 1 - CONSISTENT / average
         top, left, bottom, right = self._box
         for y in range(top, bottom, _CORRECTED):
             for x in range(left, right, _CORRECTED):
@@ -154,6 +161,29 @@ class Canvas:
 def outputs_in(start: int, stop: int, scale: float) -> tuple[int, int]:
     """The output pixels whose centres lie in wide pixels start..stop."""
     return resampling.first_output(start, scale), resampling.first_output(stop, scale)
+
+
+def _enough(light: Floats) -> float:
+    """The least share of the light (h, w, 3) that has to be given back, 0..1."""
+    # What is blurred twice can be looked at here and there.
+    step = (slice(None, None, 4), slice(None, None, 4))
+    once, twice = light[step], _blurred(light)[step]
+
+    def left(share: float) -> float:
+        return float(np.abs(once - share * twice).mean(dtype=np.float64))
+
+    if left(0) <= CONSISTENT:
+        return 0.0
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        middle = (low + high) / 2
+        low, high = (low, middle) if left(middle) <= CONSISTENT else (middle, high)
+    return high
+
+
+def _blurred(light: npt.NDArray[Any]) -> Floats:
+    result: Floats = cv2.GaussianBlur(light.astype(np.float32), (0, 0), _DETAIL)
+    return result
 
 
 def _quantised(part: torch.Tensor, white: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
