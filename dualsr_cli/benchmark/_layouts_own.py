@@ -12,6 +12,7 @@ from dualsr_cli.jobs import Wish, names
 from dualsr_cli.photos import Header, find_pairs, read_header, read_pairs_table
 
 _REFUSED = "other-scene"  # of sample_pairs: two scenes, which no method may take for one
+_LENSES = "wide", "tele"
 _SCALES = 2, 3, 4, 8
 
 _CROPS = {
@@ -93,21 +94,17 @@ def sample(search: Search) -> Iterator[Case | Problem]:
 
     crop: parts of at most half a megapixel. full: whole photos.
     """
-    folders = sorted({path.parent for path in search.root.glob("*/wide.*")})
+    folders = sorted({path.parent for lens in _LENSES for path in search.root.glob(f"*/{lens}.*")})
     if not folders:
         raise search.wrong(search.root, "holds no folder with a wide and a tele photo")
     for folder in folders:
         if folder.name == _REFUSED:
             continue
-        wide, tele = (_first(folder, lens) for lens in ("wide", "tele"))
-        assert wide is not None
-        if tele is None:
-            yield Problem(folder.name, wide, "has no tele photo beside it: restore that file")
+        wide, tele = (min(folder.glob(f"{lens}.*"), default=None) for lens in _LENSES)
+        if wide is None or tele is None:
+            lacking = _LENSES[wide is not None]
+            yield Problem(folder.name, folder, f"holds no {lacking} photo: restore that file")
         else:
             crops = _CROPS.get(folder.name, ()) if search.part == "crop" else ()
             fields = {"wide": wide, "refs": (tele,), "truth": wide, "crops": crops}
             yield search.case(folder.name, "halved", **fields)
-
-
-def _first(folder: Path, lens: str) -> Path | None:
-    return min(folder.glob(f"{lens}.*"), default=None)

@@ -414,7 +414,8 @@ def test_what_a_data_set_does_not_have(
         ("kitti", {}, "testing/image_2/000000_10.png", "image_2"),
         ("city100", {}, "City100/City100_iPhoneX/001L.PNG", "001L"),
         ("triplets", {}, "Ref/a.jpg", "Ref"),
-        ("sample", {}, "statue/tele.jpg", "tele"),
+        ("sample", {}, "statue/tele.jpg", "statue holds no tele"),
+        ("sample", {}, "statue/wide.jpg", "statue holds no wide"),
     ],
 )
 def test_a_missing_partner_is_named_and_the_rest_is_found(
