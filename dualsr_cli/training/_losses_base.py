@@ -1,0 +1,38 @@
+"""What losses share: their type, and the images that they look at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+from dualsr_cli.networks import Inputs, Outputs
+
+
+class Loss(nn.Module, ABC):
+    """A number, the mean over the samples, of what a network made of inputs."""
+
+    @abstractmethod
+    def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor: ...
+
+    def __call__(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        value: torch.Tensor = super().__call__(*args, **kwargs)
+        return value
+
+
+def image_of(outputs: Outputs, name: str) -> torch.Tensor:
+    """The result, or a map of that name. Raises ValueError where there is none."""
+    if not name:
+        return outputs.sr
+    if name not in outputs.maps:
+        raise ValueError(f"the network gives no {name!r}")
+    return outputs.maps[name]
+
+
+def truth_of(inputs: Inputs) -> torch.Tensor:
+    """hr. Raises ValueError where there is none."""
+    if inputs.hr is None:
+        raise ValueError("this loss needs the truth, which the data has not")
+    return inputs.hr
