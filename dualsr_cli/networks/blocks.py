@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._rows import Band, Held, Step, by_rows, chain, pointwise, residual
+
 SLOPE = 0.2
 """Of the leaky rectifiers, for negative values."""
 
@@ -31,6 +33,9 @@ class ResidualBlock(nn.Module):
         added: torch.Tensor = self.conv2(lrelu(self.conv1(x)))
         return added.add_(x)
 
+    def by_rows(self) -> Step:
+        return residual(chain(by_rows(self.conv1), pointwise(lrelu), by_rows(self.conv2)))
+
 
 class ResidualGroup(nn.Module):
     """Some residual blocks and a convolution, around which a skip leads; (B, features, H, W)."""
@@ -43,6 +48,9 @@ class ResidualGroup(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         added: torch.Tensor = self.conv_tail(self.RBs(x))
         return added.add_(x)
+
+    def by_rows(self) -> Step:
+        return residual(by_rows(self.RBs, self.conv_tail))
 
 
 class ChannelAttention(nn.Module):
@@ -73,9 +81,22 @@ class SpatialGate(nn.Module):
         self.spatial = nn.Conv2d(2, 1, 7, padding=3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
-        gates: torch.Tensor = self.spatial(pooled).relu().sigmoid()
+        gates: torch.Tensor = self.spatial(self._pooled(x)).relu().sigmoid()
         return x * gates
+
+    def by_rows(self) -> Step:
+        held = Held()
+
+        def opened(band: Band) -> Band:
+            gates = band.rows.relu_().sigmoid_()
+            values = torch.cat([*held.take(gates.shape[2])], dim=2)
+            return Band(values.mul_(gates), band.last)
+
+        return chain(held.keep, pointwise(self._pooled), by_rows(self.spatial), opened)
+
+    @staticmethod
+    def _pooled(x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)
 
 
 class AttentionBlock(nn.Module):
@@ -94,20 +115,25 @@ class AttentionBlock(nn.Module):
         self.spatial_attention = SpatialGate() if gate else None
 
     def forward(self, x: torch.Tensor, pooled: torch.Tensor | None = None) -> torch.Tensor:
-        """pooled: what `pool` finds in the whole image where x is a tile of it."""
+        """pooled: the means (B, features, 1, 1) of the image where x is a tile of it."""
         values = self._gated(x)
         if self.attend:
             values = self.channel_attention(values, pooled)
         return x + lrelu(self.conv2(values))
 
-    def pool(
-        self, x: torch.Tensor, inside: tuple[slice, slice] = (slice(None), slice(None))
-    ) -> torch.Tensor:
-        """The means (B, features, 1, 1) that the channel attention looks at.
+    def by_rows(self, pooled: torch.Tensor | None = None) -> Step:
+        """pooled: the means of the map that the channel attention looks at, where it is used."""
+        steps = [self.gated_by_rows()]
+        if self.attend:
+            if pooled is None:
+                raise ValueError("channel attention by rows needs the means of all of them")
+            steps.append(pointwise(lambda values: self.channel_attention(values, pooled)))
+        return residual(chain(*steps, by_rows(self.conv2), pointwise(lrelu)))
 
-        inside: the rows and columns that they are taken of, where x is a tile with a margin.
-        """
-        return self._gated(x)[:, :, inside[0], inside[1]].mean(dim=(2, 3), keepdim=True)
+    def gated_by_rows(self) -> Step:
+        """What the channel attention takes, and the means of."""
+        gate = [] if self.spatial_attention is None else [self.spatial_attention]
+        return chain(by_rows(self.conv1), pointwise(lrelu), by_rows(*gate))
 
     def _gated(self, x: torch.Tensor) -> torch.Tensor:
         values = lrelu(self.conv1(x))
@@ -126,6 +152,10 @@ class AttentionGroup(nn.Module):
         added: torch.Tensor = self.conv_tail(self.RBs(x))
         return added.add_(x)
 
+    def by_rows(self) -> Step:
+        """Where channel attention is off."""
+        return residual(by_rows(self.RBs, self.conv_tail))
+
 
 class PixelShuffle(nn.Module):
     """(B, channels, H, W) -> (B, features, factor * H, factor * W)."""
@@ -138,18 +168,24 @@ class PixelShuffle(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.pixel_shuffle(self.upsample_conv(x), self.factor)
 
+    def by_rows(self) -> Step:
+        shuffle = pointwise(lambda values: F.pixel_shuffle(values, self.factor))
+        return chain(by_rows(self.upsample_conv), shuffle)
 
-def warp(values: torch.Tensor, flow: torch.Tensor, padding: str = "zeros") -> torch.Tensor:
+
+def warp(
+    values: torch.Tensor, flow: torch.Tensor, padding: str = "zeros", top: int = 0
+) -> torch.Tensor:
     """What lies where the flow points to, bilinearly.
 
-    values: (B, C, H, W); flow: (B, 2, H, W), x and y in pixels. padding: what lies outside,
-    "zeros" or "border". Returns (B, C, H, W).
+    values: (B, C, H, W); flow: (B, 2, n, W), x and y in pixels, of the rows from `top` on. padding:
+    what lies outside, "zeros" or "border". Returns (B, C, n, W).
     """
     height, width = values.shape[2:]
     # Half precision knows no more than some hundred places along a side.
     work = torch.promote_types(values.dtype, torch.float32)
     columns = torch.arange(width, device=flow.device, dtype=work)
-    rows = torch.arange(height, device=flow.device, dtype=work)
+    rows = torch.arange(top, top + flow.shape[2], device=flow.device, dtype=work)
     x = (flow[:, 0] + columns) * (2 / max(width - 1, 1)) - 1
     y = (flow[:, 1] + rows[:, None]) * (2 / max(height - 1, 1)) - 1
     grid = torch.stack([x, y], dim=3)  # (B, H, W, 2)

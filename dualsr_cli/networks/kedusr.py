@@ -10,7 +10,7 @@ Names of parts are those of the published checkpoints, misspellings included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, reassemble, search
+from dualsr_cli.networks._rows import (
+    Band,
+    Held,
+    Step,
+    by_rows,
+    chain,
+    cut,
+    gather,
+    height_of,
+    pointwise,
+    residual,
+)
 from dualsr_cli.networks.blocks import (
     SLOPE,
     AttentionBlock,
@@ -28,7 +40,7 @@ from dualsr_cli.networks.blocks import (
     pad_to,
     warp,
 )
-from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 from dualsr_cli.networks.spynet import SpyNet
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg
 
@@ -38,6 +50,13 @@ _FURTHEST = 15.0  # pixels by which the alignment's taps may leave the flow
 _HELD = 1 << 20  # sampled values of the deformable convolution at once: 4 MiB, in a cache
 _PATCH = 3  # of matching features
 _SCALE = 4  # value pixels for each place of the matching features
+_DETAIL_FROM = 6
+"""LR pixels around a place that its detail depends on, even: a place of the matching features that
+windows are laid from, and two that means and confidences are interpolated from."""
+_AREAS = {"cpu": 1 << 13}
+_AREA = 1 << 18
+"""LR pixels that are worked on at once, by kind of device; on a processor what its caches hold."""
+_LAID = 2  # times as many: each time that windows are laid costs a copy of the value
 
 CHANNEL_ORDERS = ("bgr", "rgb")
 
@@ -63,15 +82,6 @@ class KeDuSRConfig:
         if self.channel_order not in CHANNEL_ORDERS:
             raise ValueError(f"{self.channel_order!r} is not one of {', '.join(CHANNEL_ORDERS)}")
 
-    @property
-    def margin(self) -> int:
-        """LR pixels around a tile that its result depends on, besides what is pooled; even."""
-        branch = 3 + 3 * (2 * self.lr_blocks + 1)  # the LR encoder and the enlargement
-        # VGG16 (10 pixels, with its patch), windows (2) and the means that are taken off (4).
-        matched = 16
-        decoder = -(-(9 + 2 * self.blocks) // 2)  # fusion and decoder, in pixels of the result
-        return 2 * -(-(max(branch, matched) + decoder) // 2)
-
     @classmethod
     def compact(cls) -> KeDuSRConfig:
         """What two processor cores can train and run."""
@@ -94,15 +104,27 @@ class Reference:
     flow: torch.Tensor
 
 
-class KeDuSR(nn.Module):
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """All that is made once for an image at inference.
+
+    features: (B, F, H, W) of the LR, whose sides were made even, before they are enlarged. found:
+    index map and confidence map (B, H / 2, W / 2). pooled: (B, 2 * F, 1, 1), the means that the
+    fusion's channel attention looks at. area: LR pixels that are worked on at once.
+    """
+
+    features: torch.Tensor
+    found: Correspondence
+    reference: Reference
+    pooled: torch.Tensor
+    area: int
+
+
+class KeDuSR(Network[Encoded]):
     """Twice the resolution from the LR and a reference of its centre.
 
-    Gives beside the result "confidence" (B, 1, ceil(H / 2), ceil(W / 2)) and the reference's
-    "flow" (B, 2, 2 * h, 2 * w).
-
-    `encode_reference` is done once for an image. All else can be done tile by tile, in tiles that
-    begin at even places and have the configuration's `margin` around them; the fusion's channel
-    attention wants `pool` of the whole image.
+    Gives beside the result "confidence" (B, 1, ceil(H / 2), ceil(W / 2)) and, of whole images, the
+    reference's "flow" (B, 2, 2 * h, 2 * w).
     """
 
     def __init__(self, config: KeDuSRConfig | None = None) -> None:
@@ -127,39 +149,52 @@ class KeDuSR(nn.Module):
         self.alphaConf2X = confidence_embedding(features)
 
         self.AdaFuison = AttentionBlock(2 * features, attend=True, gate=True)
-        self.fusion_tail = nn.Sequential(conv3x3(2 * features, features), nn.LeakyReLU(SLOPE))
+        self.fusion_tail = nn.Sequential(conv3x3(2 * features, features), nn.LeakyReLU(SLOPE, True))
         self.decoder = ResidualGroup(config.blocks, features)
         self.decoder_tail = nn.Sequential(
-            conv3x3(features, features // 2), nn.LeakyReLU(SLOPE), conv3x3(features // 2, 3)
+            conv3x3(features, features // 2), nn.LeakyReLU(SLOPE, True), conv3x3(features // 2, 3)
+        )
+
+    @property
+    def scale(self) -> int:
+        return 2
+
+    @property
+    def margin(self) -> int:
+        return self._decoded_from + _DETAIL_FROM
+
+    @property
+    def memory(self) -> Memory:
+        features, matching = self.config.features, self.config.matching_features / 4
+        # On a processor windows are gone through in bands, which are a part of them.
+        working = 6 if self.alpha.device.type == "cpu" else 48
+        return Memory(
+            image=features + matching + 3,
+            reference=4 * features + matching + 8,
+            window=working * features,
         )
 
     def forward(self, inputs: Inputs) -> Outputs:
-        return self.restore(inputs.lr, inputs.lr_center(), inputs.ref)
+        if self.training:
+            return self._learn(inputs)
+        encoded = self.encode(inputs)
+        whole = self.render(encoded, (0, 0, *inputs.lr.shape[2:]))
+        return Outputs(whole.sr, {**whole.maps, "flow": _flow_of(encoded.reference, inputs)})
 
-    def restore(self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor) -> Outputs:
-        """As `forward`; but the centre may be any part of the photo that the reference shows.
-
-        KeDuSR is trained with parts that lie beside the LR patch. lr: (B, 3, H, W); lr_center:
-        (B, 3, h, w); ref: (B, 3, 2 * h, 2 * w); RGB, 0..1.
-        """
-        height, width = lr.shape[2:]
-        reference = self.encode_reference(lr_center, ref)
-        lr = pad_to(lr, 2)
+    def _learn(self, inputs: Inputs) -> Outputs:
+        """On whole maps, whose gradients are wanted."""
+        height, width = inputs.lr.shape[2:]
+        reference = self.encode_reference(inputs.lr_center(), inputs.ref)
+        lr = pad_to(inputs.lr, 2)
         found, confidence = self.match(lr, reference)
         features = self.encode_lr(lr)
         sr = self.decode(self.detail(found, confidence, reference), features)
-        maps = {
-            "confidence": confidence,
-            "flow": reference.flow[:, :, : ref.shape[2], : ref.shape[3]],
-        }
+        maps = {"confidence": confidence, "flow": _flow_of(reference, inputs)}
         return Outputs(sr[:, :, : 2 * height, : 2 * width], maps)
 
     def encode_reference(self, lr_center: torch.Tensor, ref: torch.Tensor) -> Reference:
         """lr_center: (B, 3, h, w); ref: (B, 3, 2 * h, 2 * w). Raises ValueError for others."""
-        if ref.shape != (*lr_center.shape[:2], *(2 * side for side in lr_center.shape[2:])):
-            raise ValueError(f"ref {tuple(ref.shape)} is not twice {tuple(lr_center.shape)}")
-        lr_center = pad_to(self._ordered(lr_center), 2)
-        ref = pad_to(self._ordered(ref), 4)
+        lr_center, ref = self._prepared(lr_center, ref)
         center_features = self.lr_nearby_encoder(
             self.upsample_lr_nearby(self.lr_nearby_head(lr_center))
         )
@@ -185,32 +220,148 @@ class KeDuSR(nn.Module):
         high = high_band(transfer(reference.value, found))
         confidence = F.interpolate(confidence, scale_factor=_SCALE, mode="bicubic")
         embedded: torch.Tensor = self.alphaConf2X(confidence)
-        return 2 * self.alpha * high * embedded
+        return high * (2 * self.alpha * embedded)
 
-    def pool(
-        self,
-        detail: torch.Tensor,
-        features: torch.Tensor,
-        inside: tuple[slice, slice] = (slice(None), slice(None)),
-    ) -> torch.Tensor:
-        """(B, 2 * F, 1, 1): the means that the fusion's channel attention looks at.
-
-        inside: the rows and columns that they are taken of, where these are a tile's with a margin.
-        """
-        return self.AdaFuison.pool(torch.cat([detail, features], dim=1), inside)
-
-    def decode(
-        self, detail: torch.Tensor, features: torch.Tensor, pooled: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """The result (B, 3, 2 * H, 2 * W). pooled: that of the image where these are a tile's."""
-        fused = self.fusion_tail(self.AdaFuison(torch.cat([detail, features], dim=1), pooled))
+    def decode(self, detail: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """The result (B, 3, 2 * H, 2 * W)."""
+        fused = self.fusion_tail(self.AdaFuison(torch.cat([detail, features], dim=1)))
         return self._ordered(self.decoder_tail(self.decoder(fused) + features))
+
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        area = _AREAS.get(inputs.lr.device.type, _AREA)
+        if tile is not None:
+            area = min(area, tile**2)
+        # The reference first: for a while two maps of its features are held.
+        reference = self._reference_by_rows(inputs, area)
+        lr = self._ordered(pad_to(inputs.lr, 2))
+        height, width = lr.shape[2:]
+        rows = height_of(area, width)
+        query = gather(by_rows(self.feature_match), cut(lr, rows), height // 2)
+        found = search(query, reference.key, patch=_PATCH)
+        features = gather(by_rows(self.SISR), cut(lr, rows), height)
+        parts = self._parts(features, found, reference, (0, 0, height, width), area)
+        gated = self.AdaFuison.gated_by_rows()
+        total = features.new_zeros(len(lr), 2 * self.config.features, 1, 1, dtype=torch.float64)
+        for band in map(gated, parts):
+            if band is not None:
+                total += band.rows.sum(dim=(2, 3), keepdim=True)
+        pooled = (total / (4 * height * width)).to(features.dtype)
+        return Encoded(features, found, reference, pooled, area)
+
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        features, found = encoded.features, encoded.found
+        top, left, bottom, right = window
+        around = _around(window, self._decoded_from, features)
+        parts = self._parts(features, found, encoded.reference, around, encoded.area)
+        rows = 2 * (around[2] - around[0])
+        sr = self._ordered(gather(self._decoded_by_rows(encoded.pooled), parts, rows))
+        cells = top // 2, left // 2, -(-bottom // 2), -(-right // 2)
+        confidence = found.similarity[:, None, cells[0] : cells[2], cells[1] : cells[3]]
+        return Outputs(sr[_inside(window, around)], {"confidence": confidence.to(sr.dtype)})
+
+    def _reference_by_rows(self, inputs: Inputs, area: int) -> Reference:
+        """As `encode_reference`."""
+        lr_center, ref = self._prepared(inputs.lr_center(), inputs.ref)
+        height, width = lr_center.shape[2:]
+        rows = height_of(area, width)
+        flow = upsampled_flow(lambda *images: self.spynet(*images, area), lr_center, ref)
+        key = gather(by_rows(self.feature_match), cut(lr_center, rows), height // 2)
+        encoder = by_rows(self.ref_head, self.ref_encoder)
+        # Of single features side by side: those are what the alignment samples.
+        features = gather(encoder, cut(ref, rows), 2 * height, torch.contiguous_format)
+        center = by_rows(self.lr_nearby_head, self.upsample_lr_nearby, self.lr_nearby_encoder)
+        align = chain(center, self.Ref_align.by_rows(features, flow))
+        return Reference(key, gather(align, cut(lr_center, rows // 2), 2 * height), flow)
+
+    def _parts(
+        self,
+        features: torch.Tensor,
+        found: Correspondence,
+        reference: Reference,
+        window: Window,
+        area: int,
+    ) -> Iterator[Band]:
+        """What the fusion takes, detail and LR features (B, 2 * F, n, 2 * w), of a window.
+
+        Its sides are even, as all windows' here.
+        """
+        top, left, bottom, right = window
+        laid = height_of(_LAID * area, right - left)
+        rows = height_of(area, 2 * (right - left))
+        for first in range(top, bottom, laid):
+            piece = first, left, min(first + laid, bottom), right
+            around = _around(piece, _DETAIL_FROM, features)
+            cells = tuple(side // 2 for side in around)
+            part = Correspondence(
+                found.index[:, cells[0] : cells[2], cells[1] : cells[3]],
+                found.similarity[:, cells[0] : cells[2], cells[1] : cells[3]],
+                found.key_size,
+            )
+            confidence = part.similarity[:, None].to(features.dtype)
+            detail = self.detail(part, confidence, reference)[_inside(piece, around)]
+            near = _around(piece, 2, features)
+            seen = features[:, :, near[0] : near[2], near[1] : near[3]]
+            enlarged = self.upsample(seen)[_inside(piece, near)]
+            for start in range(0, detail.shape[2], rows):
+                both = detail[:, :, start : start + rows], enlarged[:, :, start : start + rows]
+                last = piece[2] == bottom and start + rows >= detail.shape[2]
+                yield Band(torch.cat(both, dim=1), last)
+
+    def _decoded_by_rows(self, pooled: torch.Tensor) -> Step:
+        """As `decode`, of what `_parts` gives."""
+        features = Held()
+
+        def keep(band: Band) -> Band:
+            features.keep(Band(band.rows[:, self.config.features :], band.last))
+            return band
+
+        return chain(
+            keep,
+            self.AdaFuison.by_rows(pooled),
+            by_rows(self.fusion_tail, self.decoder),
+            features.add,
+            by_rows(self.decoder_tail),
+        )
+
+    @property
+    def _decoded_from(self) -> int:
+        """LR pixels by which a result depends on what the fusion takes around it, even."""
+        # The gate and two convolutions of the fusion, its tail, the decoder and its tail.
+        return 2 * -(-(3 + 2 + 1 + 2 * self.config.blocks + 1 + 2) // 4)
+
+    def _prepared(
+        self, lr_center: torch.Tensor, ref: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if ref.shape != (*lr_center.shape[:2], *(2 * side for side in lr_center.shape[2:])):
+            raise ValueError(f"ref {tuple(ref.shape)} is not twice {tuple(lr_center.shape)}")
+        return self._ordered(pad_to(lr_center, 2)), self._ordered(pad_to(ref, 4))
 
     def _ordered(self, image: torch.Tensor) -> torch.Tensor:
         """RGB <-> the order of channels that the weights know; laid out for quick convolutions."""
         if self.config.channel_order == "bgr":
             image = image.flip(1)
         return image.contiguous(memory_format=torch.channels_last)
+
+
+def _flow_of(reference: Reference, inputs: Inputs) -> torch.Tensor:
+    return reference.flow[:, :, : inputs.ref.shape[2], : inputs.ref.shape[3]]
+
+
+def _around(window: Window, margin: int, features: torch.Tensor) -> Window:
+    """The window with its margin inside a map, whose sides are even, and with even sides."""
+    top, left = (max(0, side - margin) // 2 * 2 for side in window[:2])
+    bottom, right = (
+        min(most, -(-(side + margin) // 2) * 2)
+        for side, most in zip(window[2:], features.shape[2:], strict=True)
+    )
+    return top, left, bottom, right
+
+
+def _inside(window: Window, around: Window) -> tuple[slice, ...]:
+    """What to index a map of `around`, twice its size, with to have the window's."""
+    top, left = around[:2]
+    rows = slice(2 * (window[0] - top), 2 * (window[2] - top))
+    return slice(None), slice(None), rows, slice(2 * (window[1] - left), 2 * (window[3] - left))
 
 
 class LREncoder(nn.Module):
@@ -229,8 +380,17 @@ class LREncoder(nn.Module):
         deep: torch.Tensor = self.tail(self.body3(self.body2(self.body1(shallow))))
         return shallow + deep
 
+    def by_rows(self) -> Step:
+        """Where channel attention is off."""
+        body = by_rows(self.body1, self.body2, self.body3, self.tail)
+        return chain(by_rows(self.head), residual(body))
 
-def upsampled_flow(spynet: nn.Module, lr_center: torch.Tensor, ref: torch.Tensor) -> torch.Tensor:
+
+def upsampled_flow(
+    spynet: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    lr_center: torch.Tensor,
+    ref: torch.Tensor,
+) -> torch.Tensor:
     """The flow from the LR's centre (B, 3, h, w) to the reference (B, 3, 2 * h, 2 * w).
 
     It is found at the centre's resolution; returned at the reference's, (B, 2, 2 * h, 2 * w), x
@@ -260,6 +420,22 @@ class FlowGuidedAlignment(nn.Module):
             guide = F.leaky_relu(conv(guide), 0.1, inplace=True)
         return F.leaky_relu(self.dcnpack(ref, guide, flow), 0.1, inplace=True)
 
+    def by_rows(self, ref: torch.Tensor, flow: torch.Tensor) -> Step:
+        """Takes the centre's features; the reference's and the flow are there as a whole."""
+        rectify = pointwise(lambda values: F.leaky_relu(values, 0.1, inplace=True))
+        seen = 0
+
+        def guide(band: Band) -> Band:
+            nonlocal seen
+            part = flow[:, :, seen : seen + band.rows.shape[2]]
+            warped = warp(ref, part, top=seen)
+            seen += band.rows.shape[2]
+            parts = torch.cat([warped, band.rows, part], dim=1)
+            return Band(parts.contiguous(memory_format=torch.channels_last), band.last)
+
+        convs = [by_rows(self.offset_conv1), rectify, by_rows(self.offset_conv2), rectify]
+        return chain(guide, *convs, self.dcnpack.by_rows(ref, flow), rectify)
+
 
 class _DeformableConv(nn.Module):
     """A modulated deformable 3x3 convolution whose taps start from a flow.
@@ -283,25 +459,46 @@ class _DeformableConv(nn.Module):
         self, values: torch.Tensor, guide: torch.Tensor, flow: torch.Tensor
     ) -> torch.Tensor:
         """values, guide: (B, F, H, W); flow: (B, 2, H, W) -> (B, F, H, W)."""
-        height, width = values.shape[2:]
-        # Once for all bands, which sample groups of channels, at places that need precision.
-        values = values.contiguous().to(torch.promote_types(values.dtype, torch.float32))
+        values = self._sampled(values)
         guide = F.pad(guide, (0, 0, 1, 1))
-        rows = max(1, _HELD // (len(values) * width * values.shape[1] * 9))
-        bands = [
-            self._band(values, guide[:, :, top : top + rows + 2], flow[:, :, top : top + rows], top)
-            for top in range(0, height, rows)
-        ]
+        rows, bands = self._height(values), []
+        for top in range(0, values.shape[2], rows):
+            near = guide[:, :, top : top + rows + 2]
+            found = F.conv2d(near, self.conv_offset.weight, self.conv_offset.bias, padding=(0, 1))
+            bands.append(self._band(values, found, flow[:, :, top : top + rows], top))
         return torch.cat(bands, dim=2)
 
+    def by_rows(self, values: torch.Tensor, flow: torch.Tensor) -> Step:
+        """Takes the guide; the rest is there as a whole."""
+        values = self._sampled(values)
+        height, seen = self._height(values), 0
+
+        def sample(band: Band) -> Band:
+            nonlocal seen
+            parts = []
+            for part in torch.split(band.rows, height, dim=2):
+                rows = part.shape[2]
+                parts.append(self._band(values, part, flow[:, :, seen : seen + rows], seen))
+                seen += rows
+            return Band(torch.cat(parts, dim=2), band.last)
+
+        return chain(by_rows(self.conv_offset), sample)
+
+    def _sampled(self, values: torch.Tensor) -> torch.Tensor:
+        """For all bands, which sample groups of channels, at places that need precision."""
+        return values.contiguous().to(torch.promote_types(values.dtype, torch.float32))
+
+    def _height(self, values: torch.Tensor) -> int:
+        """Rows of a band."""
+        return max(1, _HELD // (9 * values[:, :, 0].numel()))
+
     def _band(
-        self, values: torch.Tensor, guide: torch.Tensor, flow: torch.Tensor, top: int
+        self, values: torch.Tensor, found: torch.Tensor, flow: torch.Tensor, top: int
     ) -> torch.Tensor:
-        """Some rows of the result from `top` on; guide has a row more above and below."""
+        """Some rows of the result from `top` on; found: what `conv_offset` gives for them."""
         batch, channels, height, width = values.shape
         rows = flow.shape[2]
         groups = self.groups
-        found = F.conv2d(guide, self.conv_offset.weight, self.conv_offset.bias, padding=(0, 1))
         moves = _FURTHEST * torch.tanh(found[:, : groups * 18])
         flow = flow.flip(1).to(values.dtype)
         moves = moves.reshape(batch, groups, 9, 2, rows, width) + flow[:, None, None]
@@ -318,7 +515,7 @@ class _DeformableConv(nn.Module):
         grid = torch.stack(places, dim=5).reshape(batch * groups, 9 * rows, width, 2)
         groups_of = values.view(batch * groups, channels // groups, height, width)
         taps = F.grid_sample(groups_of, grid, align_corners=False) * mask
-        taps = taps.to(guide.dtype).reshape(batch, channels * 9, rows, width)
+        taps = taps.to(found.dtype).reshape(batch, channels * 9, rows, width)
         return F.conv2d(taps, self.weight.flatten(1)[:, :, None, None], self.bias)
 
 
@@ -344,6 +541,9 @@ class MatchingEncoder(nn.Module):
         """(B, 3, H, W), 0..1, even sides -> (B, features, H / 2, W / 2)."""
         features: torch.Tensor = self.feature_extract(self.sub_mean(image))
         return features
+
+    def by_rows(self) -> Step:
+        return by_rows(self.sub_mean, self.feature_extract)
 
     def start_from_vgg16(self) -> None:
         """Take over the layers that were trained on ImageNet, from where training starts."""
@@ -383,7 +583,7 @@ def transfer(value: torch.Tensor, found: Correspondence) -> torch.Tensor:
     (B, F, 4 * Hk, 4 * Wk) -> (B, F, 4 * Hq, 4 * Wq). The sum is divided by (9 / 4)^2, although
     that many windows lie on a pixel only on average.
     """
-    return reassemble(
+    warped = reassemble(
         value,
         found,
         patch=_PATCH,
@@ -393,6 +593,7 @@ def transfer(value: torch.Tensor, found: Correspondence) -> torch.Tensor:
         query_margin=4,
         normalise="constant",
     )
+    return warped.contiguous(memory_format=torch.channels_last)  # as convolutions like it
 
 
 def high_band(values: torch.Tensor) -> torch.Tensor:
@@ -405,7 +606,7 @@ def confidence_embedding(features: int) -> nn.Sequential:
     """(B, 1, H, W) -> (B, features, H, W): a factor for each channel of what is transferred."""
     return nn.Sequential(
         nn.Conv2d(1, features // 4, 7, padding=3),
-        nn.LeakyReLU(SLOPE),
+        nn.LeakyReLU(SLOPE, True),
         conv3x3(features // 4, features),
-        nn.LeakyReLU(SLOPE),
+        nn.LeakyReLU(SLOPE, True),
     )

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._rows import by_rows, cut, gather, height_of
 from dualsr_cli.networks.blocks import warp
 
 LEVELS = 6
@@ -31,17 +32,20 @@ class SpyNet(nn.Module):
         self.register_buffer("mean", torch.tensor(_MEAN)[None, :, None, None])
         self.register_buffer("std", torch.tensor(_STD)[None, :, None, None])
 
-    def forward(self, image: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, image: torch.Tensor, other: torch.Tensor, area: int | None = None
+    ) -> torch.Tensor:
         """Where each pixel of `image` lies in `other`: warp(other, flow) looks like `image`.
 
-        Both (B, 3, H, W), 0..1, of any size. Returns (B, 2, H, W), x and y in pixels. Raises
+        Both (B, 3, H, W), 0..1, of any size. area: how many pixels are worked on at once, at
+        inference; all of them without it. Returns (B, 2, H, W), x and y in pixels. Raises
         ValueError for images of different shapes.
         """
         if image.shape != other.shape:
             raise ValueError(f"{tuple(image.shape)} and {tuple(other.shape)} are not of one shape")
         height, width = image.shape[2:]
         size = [-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)]
-        flow = self._refine(self._prepare(image, size), self._prepare(other, size))
+        flow = self._refine(self._prepare(image, size), self._prepare(other, size), area)
         flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
         return flow * flow.new_tensor([width / size[1], height / size[0]])[:, None, None]
 
@@ -53,13 +57,15 @@ class SpyNet(nn.Module):
             levels.insert(0, F.avg_pool2d(levels[0], 2))
         return levels
 
-    def _refine(self, image: list[torch.Tensor], other: list[torch.Tensor]) -> torch.Tensor:
+    def _refine(
+        self, image: list[torch.Tensor], other: list[torch.Tensor], area: int | None
+    ) -> torch.Tensor:
         flow = image[0].new_zeros(len(image[0]), 2, *image[0].shape[2:])
         for number, level in enumerate(self.basic_module):
             if number > 0:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = warp(other[number], flow, padding="border")
-            flow = flow + level(torch.cat([image[number], warped, flow], dim=1))
+            flow = flow + level(torch.cat([image[number], warped, flow], dim=1), area)
         return flow
 
 
@@ -71,10 +77,13 @@ class _Level(nn.Module):
         self.basic_module = nn.Sequential()
         channels = 8
         for width in widths:
-            self.basic_module.extend([nn.Conv2d(channels, width, 7, padding=3), nn.ReLU()])
+            self.basic_module.extend([nn.Conv2d(channels, width, 7, padding=3), nn.ReLU(True)])
             channels = width
         self.basic_module.append(nn.Conv2d(channels, 2, 7, padding=3))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        flow: torch.Tensor = self.basic_module(x)
-        return flow
+    def forward(self, x: torch.Tensor, area: int | None = None) -> torch.Tensor:
+        if area is None:
+            flow: torch.Tensor = self.basic_module(x)
+            return flow
+        bands = cut(x, height_of(area, x.shape[3]))
+        return gather(by_rows(self.basic_module), bands, x.shape[2])

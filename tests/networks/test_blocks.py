@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from dualsr_cli.networks.blocks import AttentionBlock, AttentionGroup, PixelShuffle, pad_to, warp
+from dualsr_cli.networks._rows import by_rows, cut, gather
+from dualsr_cli.networks.blocks import (
+    AttentionBlock,
+    AttentionGroup,
+    PixelShuffle,
+    ResidualGroup,
+    pad_to,
+    warp,
+)
 
 
 def image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -52,10 +61,36 @@ def test_a_tile_with_the_images_means_gives_a_part_of_the_whole(gate: bool) -> N
     x = image(2, 16, 24, 24)
     with torch.no_grad():
         whole = block(x)
-        pooled = block.pool(x)
+        pooled = gather(block.gated_by_rows(), cut(x, 24), 24).mean(dim=(2, 3), keepdim=True)
         assert torch.allclose(block(x, pooled), whole, atol=1e-6)
         tile = block(x[:, :, 6:, :18], pooled)
+        again = gather(block.by_rows(pooled), cut(x, 5), 24)
     assert torch.allclose(tile[:, :, 6:, :12], whole[:, :, 12:, :12], atol=1e-5)
+    assert torch.allclose(again, whole, atol=1e-6)
+    with pytest.raises(ValueError, match="needs the means"):
+        block.by_rows()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 20])
+@pytest.mark.parametrize("height", [1, 2, 6, 17])
+def test_bands_of_rows_give_the_whole(rows: int, height: int) -> None:
+    torch.manual_seed(0)
+    layers = (
+        ResidualGroup(2, 4),
+        AttentionGroup(1, 4, attend=False),
+        PixelShuffle(4, 4),
+        nn.Sequential(nn.Conv2d(4, 8, 7, padding=3), nn.ReLU(True), nn.Conv2d(8, 3, 1)),
+        nn.MaxPool2d(2, ceil_mode=True),
+        PixelShuffle(3, 4, 3),
+    )
+    x = image(2, 4, height, 6)
+    with torch.no_grad():
+        expected = x
+        for layer in layers:
+            expected = layer(expected)
+        found = gather(by_rows(*layers), cut(x, rows), 3 * height)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.equal(x, image(2, 4, height, 6))
 
 
 def test_attention_that_is_off_leaves_its_parameters_out() -> None:

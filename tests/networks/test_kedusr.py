@@ -14,7 +14,7 @@ from torch import nn
 
 from dualsr_cli.errors import InputError
 from dualsr_cli.matching import search
-from dualsr_cli.networks import Inputs, load_into, pretrained_vgg, read_weights
+from dualsr_cli.networks import Inputs, load_into, pretrained_vgg, read_weights, windows
 from dualsr_cli.networks.kedusr import (
     FlowGuidedAlignment,
     KeDuSR,
@@ -59,6 +59,16 @@ def pair(height: int, width: int, box: tuple[int, int, int, int], batch: int = 1
         lr=image(batch, 3, height, width),
         ref=image(batch, 3, *size, seed=1),
         box=torch.tensor([box] * batch),
+    )
+
+
+def beside(size: tuple[int, int], center: tuple[int, int], batch: int = 1) -> Inputs:
+    """As in training, where the key patch lies beside the LR patch."""
+    return Inputs(
+        lr=image(batch, 3, *size),
+        ref=image(batch, 3, 2 * center[0], 2 * center[1], seed=1),
+        box=torch.zeros(batch, 4, dtype=torch.int64),
+        center=image(batch, 3, *center, seed=2),
     )
 
 
@@ -177,9 +187,7 @@ def test_every_parameter_gets_a_gradient_but_the_published_idle_ones() -> None:
     for config in (KeDuSRConfig.compact(), KeDuSRConfig()):
         network = seeded(config).train()
         # SpyNet's coarsest level needs more than one pixel for the gradient of where it looks.
-        result = network.restore(
-            image(1, 3, 16, 20), image(1, 3, 36, 40), image(1, 3, 72, 80, seed=1)
-        )
+        result = network(beside((16, 20), (36, 40)))
         (result.sr - image(1, 3, 32, 40, seed=3)).abs().sum().backward()
         idle = {
             name
@@ -256,8 +264,11 @@ def test_half_precision_comes_close(compact: KeDuSR) -> None:
 
 
 def test_a_reference_of_another_size_is_refused(compact: KeDuSR) -> None:
-    with pytest.raises(ValueError, match=r"ref \(1, 3, 16, 16\) is not twice \(1, 3, 8, 9\)"):
-        compact.restore(image(1, 3, 16, 16), image(1, 3, 8, 9), image(1, 3, 16, 16))
+    inputs = pair(16, 16, (4, 4, 12, 13))
+    inputs = Inputs(inputs.lr, inputs.ref[..., :16], inputs.box)
+    for network in (compact, KeDuSR(compact.config).train()):
+        with pytest.raises(ValueError, match=r"ref \(1, 3, 16, 16\) is not twice \(1, 3, 8, 9\)"):
+            network(inputs)
 
 
 def test_channels_are_turned_for_weights_that_know_blue_first(compact: KeDuSR) -> None:
@@ -272,43 +283,66 @@ def test_channels_are_turned_for_weights_that_know_blue_first(compact: KeDuSR) -
         KeDuSRConfig(channel_order="brg")
 
 
-@pytest.mark.parametrize("settings", [{}, {"lr_blocks": 0, "blocks": 1}, {"blocks": 0}])
 @torch.no_grad()
-def test_tiles_with_the_images_means_give_the_whole(settings: dict[str, int]) -> None:
-    """Each tile is taken with `margin` pixels around it, as far as the image reaches."""
+def test_inference_by_bands_gives_what_whole_maps_give(compact: KeDuSR) -> None:
+    """What training computes, in another order: with the LR's centre and with a patch beside it."""
+    learning = KeDuSR(compact.config).train()
+    learning.load_state_dict(compact.state_dict())
+    for inputs in (pair(44, 35, (5, 2, 38, 28), batch=2), beside((19, 24), (34, 36), batch=2)):
+        expected = learning(inputs)
+        found = compact(inputs)
+        assert torch.allclose(found.sr, expected.sr, atol=1e-5)
+        assert found.maps.keys() == expected.maps.keys()
+        for name, values in expected.maps.items():
+            assert torch.allclose(found.maps[name], values, atol=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "box", "tile"),
+    [
+        ({}, (66, 85), (8, 4, 28, 36), 24),
+        ({"lr_blocks": 0, "blocks": 1}, (41, 17), (3, 1, 36, 16), 16),
+        ({"blocks": 0}, (9, 61), (0, 0, 9, 61), 8),
+        ({}, (1, 3), (0, 1, 1, 2), 8),
+    ],
+)
+@torch.no_grad()
+def test_windows_give_the_whole(
+    settings: dict[str, int],
+    size: tuple[int, int],
+    box: tuple[int, int, int, int],
+    tile: int,
+) -> None:
+    """Small tiles are also small bands of rows, in which all is encoded."""
     network = seeded(KeDuSRConfig(**{**vars(KeDuSRConfig.compact()), **settings}))
-    inputs = pair(66, 84, (8, 4, 28, 36))
-    reference = network.encode_reference(inputs.lr_center(), inputs.ref)
+    inputs = pair(*size, box, batch=2)
+    whole = network(inputs)
+    encoded = network.encode(inputs, tile)
+    sr = torch.full_like(whole.sr, torch.nan)
+    confidence = torch.full_like(whole.maps["confidence"], torch.nan)
+    for window in windows(*size, tile):
+        top, left, bottom, right = window
+        part = network.render(encoded, window)
+        sr[:, :, 2 * top : 2 * bottom, 2 * left : 2 * right] = part.sr
+        rows, columns = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+        confidence[:, :, rows, columns] = part.maps["confidence"]
+    assert torch.allclose(sr, whole.sr, atol=1e-5)
+    assert torch.allclose(confidence, whole.maps["confidence"], atol=1e-5)
 
-    def parts(lr: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found, confidence = network.match(lr, reference)
-        return network.detail(found, confidence, reference), network.encode_lr(lr)
 
-    margin = network.config.margin
-    tiles = []
-    for top, bottom in ((0, 34), (34, 66)):
-        for left, right in ((0, 40), (40, 84)):
-            y, x = max(0, top - margin), max(0, left - margin)
-            part = inputs.lr[:, :, y : bottom + margin, x : right + margin]
-            assert part.shape[2:] != inputs.lr.shape[2:]
-            inside = (
-                slice(2 * (top - y), 2 * (bottom - y)),
-                slice(2 * (left - x), 2 * (right - x)),
-            )
-            place = slice(2 * top, 2 * bottom), slice(2 * left, 2 * right)
-            tiles.append((parts(part), inside, place))
-
-    means = [network.pool(*part, inside) for part, inside, _ in tiles]
-    areas = [(rows.stop - rows.start) * (cols.stop - cols.start) for _, _, (rows, cols) in tiles]
-    pooled = sum(mean * area for mean, area in zip(means, areas, strict=True)) / sum(areas)
-    assert torch.allclose(pooled, network.pool(*parts(inputs.lr)), atol=1e-5)
-
-    whole = network(inputs).sr
-    tiled = torch.empty_like(whole)
-    for part, inside, place in tiles:
-        tiled[:, :, place[0], place[1]] = network.decode(*part, pooled)[:, :, inside[0], inside[1]]
-    assert torch.allclose(tiled, whole, atol=1e-4)
-    assert KeDuSRConfig().margin == 64
+@torch.no_grad()
+def test_a_window_sees_no_further_than_its_margin(compact: KeDuSR) -> None:
+    """What is encoded further away is of no account."""
+    inputs = pair(80, 24, (8, 4, 28, 20))
+    encoded = compact.encode(inputs)
+    window = (0, 0, 16, 24)
+    expected = compact.render(encoded, window).sr
+    seen = 16 + compact.margin
+    assert seen < 72
+    encoded.features[:, :, seen:] = torch.nan
+    encoded.found.similarity[:, seen // 2 :] = torch.nan
+    assert torch.equal(compact.render(encoded, window).sr, expected)
+    assert (compact.scale, KeDuSR().margin) == (2, 16)
 
 
 def test_matching_is_the_dense_products_maximum(compact: KeDuSR) -> None:
