@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dualsr_cli.benchmark._layouts_case import Box
 from dualsr_cli.benchmark.metrics import (
     LPIPS_SIDE,
     SSIM_MARGIN,
@@ -26,9 +27,6 @@ from dualsr_cli.benchmark.metrics import (
     squared_error,
     ssim_map,
 )
-
-Box = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels of the truth: what the reference shows."""
 
 Mask = npt.NDArray[np.bool_]
 """(H, W) of the truth: true where the reference shows the scene, where that is no box."""
@@ -173,11 +171,11 @@ def score(
     """The scores of one result, by region and metric.
 
     result, truth: (H, W, 3) RGB, each uint8, uint16, or floating point with 1 as white. box: what
-    the reference shows; with None, or an empty one, there is "full" only. Of a mask the protocols
-    that know boxes only take the bounding box. metrics: of `METRICS`, and "lpips-vgg". device:
-    where LPIPS is computed. A region that is smaller than a metric needs (11 pixels for an SSIM
-    window, 31 for LPIPS) lacks that metric, and is left out where it has none; PSNR of equal images
-    is infinite.
+    the reference shows, in pixels of the truth (a `Sample` has it in those of LR); with None, or an
+    empty one, there is "full" only. Of a mask the protocols that know boxes only take the bounding
+    box. metrics: of `METRICS`, and "lpips-vgg". device: where LPIPS is computed. A region that is
+    smaller than a metric needs (11 pixels for an SSIM window, 31 for LPIPS) lacks that metric, and
+    is left out where it has none; PSNR of equal images is infinite.
 
     Raises ValueError for an unknown protocol or metric, images that are not RGB of one size, a box
     outside of them, and NaN; InputError where LPIPS's weights are not there or not right.

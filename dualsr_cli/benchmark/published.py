@@ -10,7 +10,7 @@ SDDuSR print 0.164 and 0.084 as LPIPS of the same KeDuSR, with the same PSNR and
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,9 +30,9 @@ class Figure:
 
     paper: one of `PAPERS`. table: its number or letter there, or "text" and the section. method:
     as the paper calls it, the system of the paper by its name; "-rec", "-l1" and "-l2" are
-    versions trained without perceptual and adversarial losses. setting: what else was chosen:
-    camera, scale, the row of an ablation. dataset: as the layouts are called, and flower, lfvideo
-    and stanford, which are light fields. region: full, center or corner; empty for what is no
+    versions trained without perceptual and adversarial losses. setting: the row of an ablation, or
+    what else was chosen; empty in the main comparisons. dataset, part: as the layouts are called.
+    scale: None for what is not enlarged. region: full, center or corner; empty for what is no
     quality. metric: psnr, ssim, lpips, time, memory, parameters or flops. unit: dB, s, GB, MB, M
     (millions), GFLOP, or none. printed: the figure as it stands in the paper. note: what is odd
     about it.
@@ -43,6 +43,8 @@ class Figure:
     method: str
     setting: str
     dataset: str
+    part: str
+    scale: int | None
     region: str
     metric: str
     unit: str
@@ -61,6 +63,8 @@ def published_figures(
     method: str | None = None,
     setting: str | None = None,
     dataset: str | None = None,
+    part: str | None = None,
+    scale: int | None = None,
     region: str | None = None,
     metric: str | None = None,
 ) -> list[Figure]:
@@ -71,6 +75,8 @@ def published_figures(
         "method": method,
         "setting": setting,
         "dataset": dataset,
+        "part": part,
+        "scale": scale,
         "region": region,
         "metric": metric,
     }
@@ -85,6 +91,9 @@ def published_figures(
 @cache
 def _figures() -> tuple[Figure, ...]:
     with Path(__file__).with_name("published.csv").open(encoding="utf-8", newline="") as file:
-        header, *rows = csv.reader(file)
-    assert header == [field.name for field in fields(Figure)]
-    return tuple(Figure(*row) for row in rows)
+        rows = list(csv.DictReader(file))
+    scales = [row.pop("scale") for row in rows]
+    return tuple(
+        Figure(**row, scale=int(scale) if scale else None)
+        for row, scale in zip(rows, scales, strict=True)
+    )
