@@ -131,7 +131,7 @@ def lpips_layers(
 
     The `lpips` package's network on weights that lie here: "alex" on those of models/alexnet;
     "vgg" on VGG16's from torchvision's cache. Layer by layer, so that 9 MP take about 1 GB with
-    "alex"; "vgg" takes six times as much.
+    "alex"; with "vgg" some 14 GB.
 
     Raises ValueError for anything but two RGB images of one size of at least 31 pixels a side,
     InputError where the weights are not there or not right.
@@ -183,10 +183,10 @@ def _lpips_network(backbone: Backbone, device: str) -> Any:
     """The package's network, built without its download; nothing changes it."""
     from lpips import LPIPS
 
+    tensors = _WEIGHTS[backbone]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls torchvision as that was called in 2021
         network = LPIPS(net=backbone, pnet_rand=True, verbose=False)
-    tensors = _WEIGHTS[backbone]()
     own = network.net.state_dict()  # "slice2.3.weight" is torchvision's "features.3.weight"
     network.net.load_state_dict(
         {name: tensors["features." + name.partition(".")[2]].float() for name in own}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from dualsr_cli.benchmark import METRICS, PROTOCOLS, REGIONS, lpips_layers, lpips_value, score
+from dualsr_cli.errors import InputError
 
 Numbers = npt.NDArray[Any]
 
@@ -235,3 +237,11 @@ def test_what_cannot_be_scored(images: tuple[Numbers, Numbers]) -> None:
             score(*arguments)
     with pytest.raises(ValueError, match="unknown metrics: mse"):
         score(result, truth, None, "kedusr", metrics=["mse"])
+
+
+def test_vgg_is_taken_only_where_it_lies(
+    images: tuple[Numbers, Numbers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InputError, match=r"vgg16-397923af\.pth does not exist: allow its download"):
+        score(*images, None, "half-size", metrics=["lpips-vgg"])
