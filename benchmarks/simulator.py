@@ -72,11 +72,11 @@ def _photographs(folder: Path | None, cache: Path) -> Photographs:
 
 
 def _measure(photographs: Photographs, patch: int, scale: int, count: int) -> None:
-    settings = SimulatorSettings(scale=scale, patch=patch)
+    settings = SimulatorSettings(scale=scale, patch=(patch, patch))
     plain = CameraSettings(plain=1.0)
     still = ViewSettings(edge=0, outside=0, border=0, defocus=0, useless=0)
     baseline = SimulatorSettings(
-        scale=scale, patch=patch, zoom=(scale, scale), wide=plain, tele=plain, view=still
+        scale=scale, patch=(patch, patch), zoom=(scale, scale), wide=plain, tele=plain, view=still
     )
     print(f"patches of {patch} x {patch}, truth {scale * patch} x {scale * patch}, one core,")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -47,22 +48,22 @@ class CameraSettings:
     scene resized by an antialiased bicubic filter and no more.
     """
 
-    lens: Range = (0.2, 0.9)
-    growth: Range = (0.0, 0.4)
+    lens: Range = (0.1, 0.55)
+    growth: Range = (0.0, 0.3)
     stretch: Range = (0.85, 1.3)
-    tail: Range = (0.0, 0.4)
+    tail: Range = (0.0, 0.3)
     fringe: Range = (-0.3, 0.3)
-    shake: Range = (0.0, 1.5)
-    density: Range = (0.7, 1.0)
-    shot: Range = (1e-5, 1e-3)
-    read: Range = (2e-4, 3e-3)
+    shake: Range = (0.0, 1.0)
+    density: Range = (0.85, 1.0)
+    shot: Range = (1e-5, 6e-4)
+    read: Range = (2e-4, 2e-3)
     mosaic: float = 0.4
     denoise: float = 0.4
-    sharpen: Range = (0.0, 0.8)
-    halo: Range = (0.6, 1.5)
+    sharpen: Range = (0.0, 1.2)
+    halo: Range = (0.7, 1.6)
     jpeg: float = 0.7
     quality: Range = (80, 98)
-    plain: float = 0.0
+    plain: float = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,8 +148,9 @@ def linear(pixels: Rgb) -> Floats:
 
 def encoded(light: Floats) -> Floats:
     """Linear light to sRGB, 0..1 both; clipped."""
-    steps = np.clip(light * (_STEPS - 1) + 0.5, 0, _STEPS - 1).astype(np.int16)
-    value: Floats = _FROM_LINEAR[steps]
+    steps = light * np.float32(_STEPS - 1)
+    steps += np.float32(0.5)
+    value: Floats = _FROM_LINEAR.take(steps.astype(np.intp), mode="clip")
     return value
 
 
@@ -157,8 +159,8 @@ def blurred(light: Floats, shot: Shot, field: tuple[float, float], unit: float) 
     if abs(shot.fringe) * math.hypot(*field) * unit < 0.05:
         return convolved(light, shot.spread(field, unit))
     channels = [
-        convolved(np.ascontiguousarray(light[..., c]), shot.spread(field, unit, c))
-        for c in range(3)
+        convolved(plane, shot.spread(field, unit, channel))
+        for channel, plane in enumerate(cv2.split(light))
     ]
     result: Floats = cv2.merge(channels)
     return result
@@ -176,9 +178,7 @@ def exposed(
     sensor = round(width * shot.density), round(height * shot.density)
     caught = cv2.resize(light, sensor, interpolation=cv2.INTER_AREA)
     if shot.demosaic is None:
-        deviation = np.sqrt(caught * np.float32(shot.shot) + np.float32(shot.read**2))
-        deviation *= np.float32(noise)
-        caught += deviation * rng.standard_normal(caught.shape, np.float32)
+        caught += _noise(caught, np.float32(1), shot, noise, rng)
         picture = encoded(caught)
     else:
         picture = encoded(_mosaicked(caught, shot, noise, rng))
@@ -218,6 +218,32 @@ def compressed(pixels: Rgb, quality: int) -> Rgb:
     return result
 
 
+def _noise(
+    light: Floats, gain: Floats | np.float32, shot: Shot, factor: float, rng: np.random.Generator
+) -> Floats:
+    """Of light that was amplified by `gain`, its deviation times `factor`."""
+    variance = light * (gain * np.float32(shot.shot * factor**2))
+    variance += (gain * np.float32(shot.read * factor)) ** 2
+    deviation: Floats = np.sqrt(variance, out=variance)
+    deviation *= _normal(light.shape, rng)
+    return deviation
+
+
+def _normal(shape: tuple[int, ...], rng: np.random.Generator) -> Floats:
+    """Normal deviates: of a stock, from a random one on, where few are needed, as it is faster."""
+    count = math.prod(shape)
+    stock = _stock()
+    if count > len(stock) // 2:
+        return rng.standard_normal(shape, np.float32)
+    start = int(rng.integers(len(stock) - count))
+    return stock[start : start + count].reshape(shape)
+
+
+@lru_cache(maxsize=1)
+def _stock() -> Floats:
+    return np.random.default_rng(0).standard_normal(1 << 20, np.float32)
+
+
 def _mosaicked(caught: Floats, shot: Shot, noise: float, rng: np.random.Generator) -> Floats:
     """Each pixel sees one colour, in the pattern RG/GB; the others are interpolated."""
     raw = caught[..., 1].copy()
@@ -225,8 +251,7 @@ def _mosaicked(caught: Floats, shot: Shot, noise: float, rng: np.random.Generato
     raw[1::2, 1::2] = caught[1::2, 1::2, 2]
     gain = np.ones(raw.shape, np.float32)
     gain[::2, ::2], gain[1::2, 1::2] = _BALANCE[0], _BALANCE[2]
-    deviation = np.sqrt(raw * gain * np.float32(shot.shot) + (gain * np.float32(shot.read)) ** 2)
-    raw += np.float32(noise) * deviation * rng.standard_normal(raw.shape, np.float32)
+    raw += _noise(raw, gain, shot, noise, rng)
     counts = np.clip(raw * 65535 + 0.5, 0, 65535).astype(np.uint16)
     colours = cv2.demosaicing(counts, _DEMOSAIC[shot.demosaic or "bilinear"])
     result: Floats = colours.astype(np.float32) * np.float32(1 / 65535)
@@ -248,14 +273,14 @@ def _spread(covariance: npt.NDArray[np.float64], tail: float, shift: tuple[float
     widest = math.sqrt(float(np.linalg.eigvalsh(covariance)[1]))
     reach = 3 * widest * (1 + tail) + max(map(abs, shift))
     radius = min(max(1, math.ceil(reach)), _MAX_RADIUS)
-    # The mean over 3 x 3 places of each pixel: a narrow function is not what its centre says.
-    places = (np.arange(3 * (2 * radius + 1)) - (3 * radius + 1)) / 3
+    # A narrow function is not what a pixel's centre says: the mean over 3 x 3 places of each.
+    side, fine = 2 * radius + 1, 3 if widest < 1.5 else 1
+    places = (np.arange(fine * side) + 0.5) / fine - side / 2
     x, y = np.meshgrid(places - shift[0], places - shift[1])
     a, b, c, d = np.linalg.inv(covariance + 1e-4 * np.eye(2)).ravel()
     half = 0.5 * (a * x * x + (b + c) * x * y + d * y * y)
     value = np.exp(-half) if tail < 0.01 else (1 + tail * half) ** (-1 / tail)
-    side = 2 * radius + 1
-    kernel = value.reshape(side, 3, side, 3).sum(axis=(1, 3))
+    kernel = value.reshape(side, fine, side, fine).sum(axis=(1, 3))
     result: Floats = (kernel / kernel.sum()).astype(np.float32)
     return result
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from dualsr_cli.training._simulator_camera import Floats, Range
+from dualsr_cli.training._simulator_camera import Floats, Range, Rgb
 
 _SPACING = 4  # wide pixels between the vertices of an alignment's confidence
 
@@ -25,9 +24,10 @@ class ViewSettings:
     Lengths are in pixels of the result. residual: deviation of the smooth displacement that is
     left, drawn with even logarithms, no longer than `most`. edge: share of the patches with the
     edge of something nearer in them, parallax: displacement there, reach: over how many pixels it
-    falls off. outside: share of the patches that the tele photo does not show, border: that its
-    border crosses. gain: deviation of what is left of exposure, white balance and tone curve
-    between the photos, relative; unmatched: share of the patches where it is five times as much.
+    falls off, drawn with even logarithms. outside: share of the patches that the tele photo does
+    not show, border: that its border crosses. gain: deviation of what is left of exposure, white
+    balance and tone curve between the photos, relative; unmatched: share of the patches where it
+    is five times as much.
     defocus: share of the tele photos out of focus, by `blur` pixels. useless: share of the patches
     whose tele shows another scene, nothing, or a blur, in equal parts. overlooked: share of the
     displacements that the confidence does not tell of.
@@ -35,9 +35,9 @@ class ViewSettings:
 
     residual: Range = (0.03, 0.8)
     most: float = 2.0
-    edge: float = 0.3
-    parallax: Range = (2.0, 16.0)
-    reach: Range = (2.0, 16.0)
+    edge: float = 0.4
+    parallax: Range = (2.0, 20.0)
+    reach: Range = (3.0, 40.0)
     outside: float = 0.15
     border: float = 0.2
     gain: float = 0.02
@@ -86,7 +86,7 @@ def _parallax(
     """What is left beside the wavy edge of something near, mostly on its far side."""
     beyond = _beyond(rng, shape) + 3 * smooth(rng, shape, 24)[..., 0]
     amount, angle = rng.uniform(*settings.parallax), rng.uniform(0, 2 * np.pi)
-    near, far = rng.uniform(0.5, 1.5), rng.uniform(*settings.reach) / scale
+    near, far = rng.uniform(0.5, 1.5), np.exp(rng.uniform(*np.log(settings.reach))) / scale
     share = np.exp(np.minimum(beyond, 0) / near - np.maximum(beyond, 0) / far)
     direction = np.array([np.cos(angle), np.sin(angle)], np.float32) * np.float32(amount)
     result: Floats = share[..., None] * direction
@@ -124,23 +124,21 @@ def validity(settings: ViewSettings, rng: np.random.Generator, shape: tuple[int,
     return result
 
 
-def toned(settings: ViewSettings, rng: np.random.Generator, picture: Floats) -> Floats:
-    """A picture (h, w, 3) 0..1 with what colour matching leaves: gains, a curve, slow changes."""
+def toned(settings: ViewSettings, rng: np.random.Generator, picture: Rgb) -> Floats:
+    """A picture (h, w, 3) to 0..1, with what colour matching leaves: gains, a curve, a slope."""
     strength = settings.gain * (5 if rng.random() < settings.unmatched else 1)
     gains = 1 + strength * rng.standard_normal(3)
-    offset = 0.25 * strength * rng.standard_normal(3)
-    # A curve a x^2 + (1 - a) x, on top of the gain.
+    offsets = 0.25 * strength * rng.standard_normal(3)
     bend = strength * rng.standard_normal()
-    local = cv2.resize(
-        (1 + 0.5 * strength * rng.standard_normal((4, 4))).astype(np.float32),
-        (picture.shape[1], picture.shape[0]),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    curved: Floats = picture * (np.float32(1 - bend) + np.float32(bend) * picture)
-    curved *= gains.astype(np.float32)
-    curved *= local[..., None]
-    curved += offset.astype(np.float32)
-    return curved
+    value = np.arange(256) / 255
+    curve = value * (1 - bend + bend * value)
+    table = (curve[:, None] * gains + offsets).astype(np.float32)
+    result: Floats = cv2.LUT(picture, table[None])
+    local = 1 + 0.5 * strength * rng.standard_normal((4, 4))
+    size = picture.shape[1], picture.shape[0]
+    slow = cv2.resize(local.astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+    result *= slow[..., None]
+    return result
 
 
 def confidence(
@@ -172,7 +170,7 @@ def confidence(
     return np.clip(result, 0, 1)
 
 
-def brightness(picture: npt.NDArray[np.uint8]) -> Floats:
+def brightness(picture: Rgb) -> Floats:
     """(h, w, 3) bytes to (h, w) 0..255."""
     result: Floats = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return result

@@ -19,6 +19,7 @@ from dualsr_cli.alignment import AlignedPair, Box, align
 from dualsr_cli.networks import Inputs
 from dualsr_cli.photos import Photo
 from dualsr_cli.training._simulator_photographs import bytes_of
+from dualsr_cli.training.recipe import Data
 
 Rgb = npt.NDArray[np.uint8]  # (height, width, 3)
 Place = npt.NDArray[np.int64]  # row and column of a patch's first pixel
@@ -137,14 +138,21 @@ class Inside:
         if case.hr is None:
             raise ValueError("the reference is cut from the truth, and the case has none")
         s = scale_of(case)
-        (height, width), b = self.patch, self.border
         place = _place(rng, (0, 0, *case.lr.shape[:2]), self.patch)
-        part = height // s, width // s
-        inner = _place(rng, (b, b, height - b, width - b), part)
-        hr = _window(case.hr, s * place, (s * height, s * width))
-        ref = _window(hr, s * inner, (s * part[0], s * part[1]))
-        box = torch.from_numpy(np.concatenate([inner, inner + part])[None])
-        return Inputs(tensor(_window(case.lr, place, self.patch)), tensor(ref), box, tensor(hr))
+        hr = window(case.hr, s * place, (s * self.patch[0], s * self.patch[1]))
+        box, ref = inside(hr, self.patch, s, self.border, rng)
+        return Inputs(tensor(window(case.lr, place, self.patch)), tensor(ref), box, tensor(hr))
+
+
+def inside(
+    hr: Rgb, patch: tuple[int, int], scale: int, border: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, Rgb]:
+    """A part of a patch's truth, of 1 / scale its sides: box (1, 4) in LR pixels, pixels."""
+    height, width = patch
+    part = height // scale, width // scale
+    corner = _place(rng, (border, border, height - border, width - border), part)
+    box = torch.from_numpy(np.concatenate([corner, corner + part])[None])
+    return box, window(hr, scale * corner, (scale * part[0], scale * part[1]))
 
 
 CUTTERS: Mapping[str, Callable[[tuple[int, int], tuple[int, int], int], Cutter]] = {
@@ -210,27 +218,18 @@ def turned(case: Case, quarters: int, mirrored: bool = False) -> Triplet:
     return Triplet(seen(case.lr), seen(case.ref), (top, left, bottom, right), hr)
 
 
-def batched(samples: Sequence[Inputs]) -> Inputs:
-    """One batch of several. Raises ValueError where they have not the same parts and shapes."""
+def cut(cases: Sequence[Case], data: Data, seed: int = 0, per_case: int = 50) -> Patches:
+    """A source of what a recipe's stage asks for. Raises ValueError for "flow", or without cases.
 
-    def joined(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-        present = [part for part in parts if part is not None]
-        if present and len(present) != len(parts):
-            raise ValueError("some samples have a truth or a key patch and some have none")
-        return torch.cat(present) if present else None
-
-    if len({len(sample.more_refs) for sample in samples}) != 1:
-        raise ValueError("samples with different numbers of references, or none, make no batch")
-    return Inputs(
-        torch.cat([sample.lr for sample in samples]),
-        torch.cat([sample.ref for sample in samples]),
-        torch.cat([sample.box for sample in samples]),
-        joined([sample.hr for sample in samples]),
-        tuple(
-            torch.cat(refs) for refs in zip(*(sample.more_refs for sample in samples), strict=True)
-        ),
-        joined([sample.center for sample in samples]),
-    )
+    The truth is left out of stages that ask for "pairs".
+    """
+    if data.kind == "flow":
+        raise ValueError("flow is learned from views whose flow is known, not from pairs")
+    patch, offset = (data.patch[0], data.patch[1]), (data.offset[0], data.offset[1])
+    cutter = CUTTERS[data.reference](patch, offset, data.border)
+    if data.kind == "pairs":
+        cases = [Triplet(case.lr, case.ref, case.box) for case in cases]
+    return Patches(cases, cutter, seed, per_case, data.flips, data.rotations)
 
 
 def half_size(wide: Photo, tele: Photo) -> Triplet:
@@ -318,15 +317,16 @@ def _cut(case: Case, place: Place, key: Place, patch: tuple[int, int]) -> Inputs
     s = scale_of(case)
     large = s * patch[0], s * patch[1]
     return Inputs(
-        tensor(_window(case.lr, place, patch)),
-        tensor(_window(case.ref, s * (key - case.box[:2]), large)),
+        tensor(window(case.lr, place, patch)),
+        tensor(window(case.ref, s * (key - case.box[:2]), large)),
         torch.tensor([[0, 0, *patch]]),
-        None if case.hr is None else tensor(_window(case.hr, s * place, large)),
-        center=tensor(_window(case.lr, key, patch)),
+        None if case.hr is None else tensor(window(case.hr, s * place, large)),
+        center=tensor(window(case.lr, key, patch)),
     )
 
 
-def _window(pixels: Rgb, corner: Place, size: tuple[int, int]) -> Rgb:
+def window(pixels: Rgb, corner: Place, size: tuple[int, int]) -> Rgb:
+    """Height and width `size` from a row and column on, a view."""
     top, left = corner
     return pixels[top : top + size[0], left : left + size[1]]
 

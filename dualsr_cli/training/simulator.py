@@ -8,8 +8,8 @@ photos instead, for pipelines that align for themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -24,7 +24,8 @@ from dualsr_cli.training._simulator_camera import CameraSettings, Floats, Range,
 from dualsr_cli.training._simulator_pair import PairSettings, SimulatedPair, simulate_pair
 from dualsr_cli.training._simulator_photographs import Photographs, load_photographs
 from dualsr_cli.training._simulator_view import ViewSettings
-from dualsr_cli.training.patches import tensor
+from dualsr_cli.training.patches import inside, tensor, window
+from dualsr_cli.training.recipe import Data
 
 __all__ = [
     "CameraSettings",
@@ -37,9 +38,16 @@ __all__ = [
     "ViewSettings",
     "load_photographs",
     "simulate_pair",
+    "simulated",
 ]
 
+Layout = Literal["on", "beside", "inside"]
+_LAYOUTS: Mapping[str, Layout] = {"nearby": "beside", "same": "beside", "inside": "inside"}
+"""By what a recipe calls them."""
+
+_DOUBTFUL = 1 / 255  # confidence of what the tele shows, but not surely there
 _MARGIN = 16  # wide pixels that a shot sees beside its patch, on both sides together
+_DOUBT = (0.03, 0.6)  # of a wide pixel's error, squared, that flow forth and back disagree about
 _FAR = 3.0  # wide pixels by which flow misses in a photo of another scene
 
 
@@ -47,17 +55,18 @@ _FAR = 3.0  # wide pixels by which flow misses in a photo of another scene
 class SimulatorSettings:
     """What pairs are drawn from.
 
-    scale: pixels of the result for each wide pixel. patch: side of a wide patch. zoom: tele pixels
-    for each wide pixel, drawn with even logarithms. layout: "on", the reference lies on the patch;
-    "beside", as KeDuSR trains, it lies on a patch at an `offset` of wide pixels along both axes.
-    halved: share of the patches that are cut from halved photographs. candidates: of so many
-    places that are drawn for a patch the one with the most detail is taken.
+    scale: pixels of the result for each wide pixel. patch: height and width of a wide patch. zoom:
+    tele pixels for each wide pixel, drawn with even logarithms. layout: "on", the reference lies on
+    the patch, as `dualsr upscale` lays it; "beside", it lies on a patch at an `offset` (least and
+    most wide pixels along both axes), as KeDuSR trains; "inside", it is a part of the truth, as
+    SelfDZSR trains. halved: share of the patches that are cut from halved photographs. candidates:
+    of so many places that are drawn for a patch the one with the most detail is taken.
     """
 
     scale: int = 2
-    patch: int = 128
+    patch: tuple[int, int] = (128, 128)
     zoom: Range = (1.5, 5.0)
-    layout: Literal["on", "beside"] = "on"
+    layout: Layout = "on"
     offset: tuple[int, int] = (32, 96)
     halved: float = 0.5
     candidates: int = 2
@@ -66,24 +75,32 @@ class SimulatorSettings:
     view: ViewSettings = field(default_factory=ViewSettings)
 
     def __post_init__(self) -> None:
+        """Raises ValueError for what makes no sense."""
         if self.scale not in (2, 3, 4):
             raise ValueError(f"scale {self.scale} is not 2, 3 or 4")
-        if self.patch < 16:
+        if min(self.patch) < 16:
             raise ValueError(f"patches of {self.patch} pixels are smaller than 16")
-        if self.layout not in ("on", "beside"):
-            raise ValueError(f"layout {self.layout!r} is neither 'on' nor 'beside'")
+        if self.layout not in ("on", "beside", "inside"):
+            raise ValueError(f"layout {self.layout!r} is neither 'on', 'beside' nor 'inside'")
         if not 1 <= self.zoom[0] <= self.zoom[1]:
             raise ValueError(f"zoom {self.zoom} is not a range above 1")
+
+    @property
+    def side(self) -> int:
+        """Pixels that a photograph needs on its short side."""
+        reach = self.offset[1] if self.layout == "beside" else 0
+        return (max(self.patch) + reach + _MARGIN) * self.scale
 
 
 @dataclass(frozen=True, eq=False)
 class Simulated:
-    """One sample; p is `SimulatorSettings.patch`, s its scale.
+    """One sample; patches are (h, w), the scale is s.
 
-    inputs: a batch of one with the truth, `ref` (1, 3, s p, s p) being 0 outside the tele photo.
-    valid, confidence: (p, p) float32 0..1 on the wide pixels under `ref`, as `AlignedPair` tells
-    them. displacement: (p, p, 2) float32, x and y in pixels of the result: `ref` shows at a place
-    what belongs to the place moved by it. useful: False where it shows another scene or nothing.
+    inputs: a batch of one, with the truth. As in `dualsr upscale`, `ref` is the enlarged wide photo
+    and `confidence` 0 where the tele photo does not reach. valid, confidence: (h, w) float32 0..1
+    on the wide pixels under `ref`, as `AlignedPair` tells them. displacement: (h, w, 2) float32, x
+    and y in pixels of the result: `ref` shows at a place what belongs to the place moved by it.
+    useful: False where it shows another scene or nothing.
     """
 
     inputs: Inputs
@@ -108,14 +125,12 @@ class Simulator:
         self._photographs = photographs
         self._seed = seed
         self._length = length
-        reach = settings.offset[1] if settings.layout == "beside" else 0
-        needed = (settings.patch + reach + _MARGIN) * settings.scale
         for index, name in enumerate(photographs.names):
             height, width = photographs.pixels(index).shape[:2]
-            if min(height, width) < needed:
+            if min(height, width) < settings.side:
                 raise ValueError(
                     f"{name} has {width} x {height} pixels: patches of {settings.patch} at scale "
-                    f"{settings.scale} need {needed} a side"
+                    f"{settings.scale} need {settings.side} a side"
                 )
 
     def __len__(self) -> int:
@@ -129,49 +144,50 @@ class Simulator:
         """A sample with what an alignment would tell of it."""
         rng = np.random.default_rng([self._seed, epoch_seed, index])
         settings = self.settings
-        s, p = settings.scale, settings.patch
-        # LR patch and key patch in the region that both lie in; one and the same for "on".
+        s, size = settings.scale, settings.patch
+        # LR patch and key patch in the region that both lie in; mostly one and the same.
         steps = np.zeros(2, np.int64)
         if settings.layout == "beside":
             low, high = settings.offset
             steps = rng.integers(low, high + 1, 2) * rng.choice((-1, 1), 2)
-        patch, key, region = np.maximum(-steps, 0), np.maximum(steps, 0), p + np.abs(steps)
         # The place in the margin is drawn, so that JPEG's blocks lie anyhow.
         inset = rng.integers(_MARGIN // 4, _MARGIN - _MARGIN // 4 + 1, 2)
-        scene = self._scene(rng, region)
+        patch, key = np.maximum(-steps, 0) + inset, np.maximum(steps, 0) + inset
+        scene = self._scene(rng, np.array(size) + np.abs(steps))
         light = camera.linear(scene)
-
         wide = self._wide(rng, scene, light)
-        lr = _cut(wide, patch + inset, p)
-        under = lr if settings.layout == "on" else _cut(wide, key + inset, p)
-        hr = _cut(scene, (patch + inset) * s, s * p)
+        lr, under = window(wide, patch, size), window(wide, key, size)
+        hr = window(scene, s * patch, (s * size[0], s * size[1]))
+        if settings.layout == "inside":
+            box, part = inside(hr, size, s, 0, rng)
+            seen = np.ones(part.shape[:2], np.float32)[::s, ::s]
+            still = np.zeros((*seen.shape, 2), np.float32)
+            inputs = Inputs(tensor(lr), tensor(part), box, tensor(hr))
+            return Simulated(inputs, seen, seen, still, True)
 
-        shape = (p, p)
-        moved = view.displacement(settings.view, rng, shape, s)
-        valid = (
-            view.validity(settings.view, rng, shape)
-            if settings.layout == "on"
-            else np.ones(shape, np.float32)
-        )
+        moved = view.displacement(settings.view, rng, size, s)
+        valid = np.ones(size, np.float32)
+        if settings.layout == "on":
+            valid = view.validity(settings.view, rng, size)
         useful = bool(rng.random() >= settings.view.useless)
-        ref = self._reference(rng, scene, light, (key + inset) * s, moved, useful)
-        fine = cv2.resize(valid, (s * p, s * p), interpolation=cv2.INTER_LINEAR)
-        ref *= fine[..., None]
-        np.clip(ref, 0, 1, out=ref)
+        ref = self._reference(rng, scene, light, s * key, moved, useful)
         confidence = self._confidence(rng, under, ref, moved, valid, useful)
-        return Simulated(
-            Inputs(
-                tensor(lr),
-                torch.from_numpy(ref).permute(2, 0, 1)[None].contiguous(),
-                torch.tensor([[0, 0, p, p]]),
-                tensor(hr),
-                center=None if settings.layout == "on" else tensor(under),
-            ),
-            valid,
-            confidence,
-            moved,
-            useful,
+        sure = cv2.resize(np.maximum(confidence, _DOUBTFUL), ref.shape[1::-1])
+        if valid.min() < 1:
+            fine = cv2.resize(valid, ref.shape[1::-1])
+            filling = cv2.resize(under, ref.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+            beyond = filling.astype(np.float32) * np.float32(1 / 255)
+            ref = beyond + fine[..., None] * (ref - beyond)
+            sure = sure * fine
+        inputs = Inputs(
+            tensor(lr),
+            torch.from_numpy(ref).permute(2, 0, 1)[None].contiguous().clamp_(0, 1),
+            torch.tensor([[0, 0, *size]]),
+            tensor(hr),
+            center=tensor(under) if settings.layout == "beside" else None,
+            confidence=torch.from_numpy(sure)[None, None],
         )
+        return Simulated(inputs, valid, confidence, moved, useful)
 
     def _scene(self, rng: np.random.Generator, region: npt.NDArray[np.int64]) -> Rgb:
         """A turned or mirrored piece of a photograph, `region` and margin at the result's scale."""
@@ -213,12 +229,13 @@ class Simulator:
         moved: Floats,
         useful: bool,
     ) -> Floats:
-        """The tele photo on the wide one: (s p, s p, 3), 0..1 but for the ends of its tones.
+        """The tele photo on the wide one: (s h, s w, 3), 0..1 but for the ends of its tones.
 
         corner: of what it lies on, in pixels of the scene.
         """
         settings = self.settings
-        s, side = settings.scale, settings.scale * settings.patch
+        s = settings.scale
+        height, width = s * settings.patch[0], s * settings.patch[1]
         shot = camera.draw(settings.tele, rng)
         softening = 0.0
         if rng.random() < settings.view.defocus:
@@ -229,7 +246,7 @@ class Simulator:
                 scene = self._scene(rng, np.array(scene.shape[:2]) // s - _MARGIN)
                 light = camera.linear(scene)
             elif kind == 1:
-                return np.full((side, side, 3), rng.uniform(0, 0.03), np.float32)
+                return np.full((height, width, 3), rng.uniform(0, 0.03), np.float32)
             else:
                 softening = float(rng.uniform(3, 8))
         zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
@@ -245,10 +262,10 @@ class Simulator:
             many = max(1.0, zoom / s)
             shot = replace(shot, density=min(1.0, shot.density * many))
             tele = camera.exposed(seen, size, shot, 1 / many, rng)
-        fine = cv2.resize(moved, (side, side), interpolation=cv2.INTER_LINEAR)
+        fine = cv2.resize(moved, (width, height), interpolation=cv2.INTER_LINEAR)
         rate = np.array([tele.shape[1] / scene.shape[1], tele.shape[0] / scene.shape[0]])
-        x = (np.arange(side) + 0.5 + corner[1]) * rate[0] - 0.5
-        y = (np.arange(side) + 0.5 + corner[0]) * rate[1] - 0.5
+        x = (np.arange(width) + 0.5 + corner[1]) * rate[0] - 0.5
+        y = (np.arange(height) + 0.5 + corner[0]) * rate[1] - 0.5
         laid = cv2.remap(
             tele,
             fine[..., 0] * np.float32(rate[0]) + x.astype(np.float32),
@@ -256,7 +273,7 @@ class Simulator:
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        return view.toned(settings.view, rng, laid.astype(np.float32) * np.float32(1 / 255))
+        return view.toned(settings.view, rng, laid)
 
     def _confidence(
         self,
@@ -267,28 +284,44 @@ class Simulator:
         valid: Floats,
         useful: bool,
     ) -> Floats:
-        p = self.settings.patch
-        small = cv2.resize(ref, (p, p), interpolation=cv2.INTER_AREA)
+        size = self.settings.patch
+        small = cv2.resize(ref, size[::-1], interpolation=cv2.INTER_AREA)
         seen: Floats = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) * np.float32(255)
         errors = moved / np.float32(self.settings.scale)
-        doubt = np.zeros((p, p), np.float32)
+        doubt = np.zeros(size, np.float32)
         if rng.random() >= self.settings.view.overlooked:
-            known = 1 + view.smooth(rng, (p, p), 16)[..., 0]
-            doubt = np.float32(rng.uniform(0.5, 2.0)) * np.maximum(known, 0)
+            known = 1 + view.smooth(rng, size, 16)[..., 0]
+            doubt = np.float32(np.exp(rng.uniform(*np.log(_DOUBT)))) * np.maximum(known, 0)
         if not useful:
-            errors = errors + np.float32(_FAR) * view.smooth(rng, (p, p), 12, 2)
+            errors = errors + np.float32(_FAR) * view.smooth(rng, size, 12, 2)
         return view.confidence(view.brightness(under), seen, errors, valid, doubt)
 
 
-def photographs_of(folder: Path, cache: Path | None, settings: SimulatorSettings) -> Photographs:
-    """`load_photographs` of those that are large enough for the settings' patches."""
-    reach = settings.offset[1] if settings.layout == "beside" else 0
-    return load_photographs(folder, cache, (settings.patch + reach + _MARGIN) * settings.scale)
+def simulated(
+    photographs: Photographs,
+    data: Data,
+    settings: SimulatorSettings = SimulatorSettings(),
+    seed: int = 0,
+    length: int = 1000,
+) -> Simulator:
+    """A source of what a recipe's stage asks for; all else by `settings`.
 
-
-def _cut(pixels: Rgb, corner: npt.NDArray[np.int64], side: int) -> Rgb:
-    top, left = corner
-    return pixels[top : top + side, left : left + side]
+    Raises ValueError where a photograph is too small, and for stages of another kind.
+    """
+    if data.kind != "triplets":
+        raise ValueError(f"simulated samples are triplets, not {data.kind}")
+    still = data.reference == "same" and data.offset[1] == 0
+    return Simulator(
+        photographs,
+        replace(
+            settings,
+            patch=(data.patch[0], data.patch[1]),
+            layout="on" if still else _LAYOUTS[data.reference],
+            offset=(data.offset[0], data.offset[1]),
+        ),
+        seed,
+        length,
+    )
 
 
 def _detail(piece: Rgb) -> float:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from dualsr_cli.alignment import align
-from dualsr_cli.networks import Inputs
 from dualsr_cli.photos import read_photo
+from dualsr_cli.training import Data
 from dualsr_cli.training.patches import (
     CUTTERS,
     Inside,
@@ -19,7 +19,7 @@ from dualsr_cli.training.patches import (
     Patches,
     Same,
     Triplet,
-    batched,
+    cut,
     half_size,
     real,
     scale_of,
@@ -128,17 +128,15 @@ def test_turned_eight_ways_the_box_turns_along() -> None:
     assert len(seen) == 8
 
 
-def test_batches_of_alike_samples() -> None:
-    patches = Patches([mapped()], Nearby((32, 32), (8, 24)))
-    joined = batched([patches.sample(index, 0) for index in range(3)])
-    assert joined.lr.shape == (3, 3, 32, 32) and joined.box.shape == (3, 4)
-    assert joined.center is not None and torch.equal(
-        joined.center[1:2], patches.sample(1, 0).center
-    )
-    lone = patches.sample(0, 0)
-    other = Inputs(lone.lr, lone.ref, lone.box)
-    with pytest.raises(ValueError, match="some"):
-        batched([lone, other])
+def test_patches_are_what_a_recipe_asks_for() -> None:
+    data = Data(patch=(24, 32), reference="nearby", offset=(4, 8), border=2)
+    inputs = cut([mapped()], data, per_case=3).sample(2, 0)
+    assert inputs.lr.shape == (1, 3, 24, 32) and inputs.center is not None
+    pairs = Data(kind="pairs", patch=(24, 32), reference="same")
+    bare = cut([mapped()], pairs).sample(0, 0)
+    assert bare.hr is None and bare.center is None
+    with pytest.raises(ValueError, match="flow"):
+        cut([mapped()], Data(kind="flow"))
 
 
 def test_what_does_not_fit_is_refused() -> None:

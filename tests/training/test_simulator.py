@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dualsr_cli.errors import InputError
+from dualsr_cli.training import Data
 from dualsr_cli.training import _simulator_camera as camera
 from dualsr_cli.training.simulator import (
     CameraSettings,
@@ -22,6 +23,7 @@ from dualsr_cli.training.simulator import (
     ViewSettings,
     load_photographs,
     simulate_pair,
+    simulated,
 )
 
 Rgb = npt.NDArray[np.uint8]
@@ -39,6 +41,7 @@ CLEAN = CameraSettings(
     denoise=0.0,
     sharpen=(0.0, 0.0),
     jpeg=0.0,
+    plain=0.0,
 )
 PLAIN = CameraSettings(plain=1.0)
 EXACT = ViewSettings(
@@ -73,7 +76,7 @@ def photographs() -> Photographs:
 
 
 def small(**changes: object) -> SimulatorSettings:
-    return SimulatorSettings(**{"patch": 48, **changes})  # type: ignore[arg-type]
+    return SimulatorSettings(**{"patch": (48, 48), **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -95,6 +98,24 @@ def test_a_sample_has_the_shapes_that_networks_take(
         for image in (inputs.lr, inputs.ref, inputs.hr):
             assert 0 <= float(image.min()) <= float(image.max()) <= 1
         assert 0 <= made.confidence.min() <= made.confidence.max() <= 1
+
+
+def test_a_sample_is_what_a_recipe_asks_for(photographs: Photographs) -> None:
+    stages = {
+        "nearby": Data(patch=(32, 48), reference="nearby", offset=(8, 16)),
+        "same": Data(patch=(32, 48), reference="same"),
+        "inside": Data(patch=(32, 48), reference="inside"),
+    }
+    made = {name: simulated(photographs, data).sample(0, 0) for name, data in stages.items()}
+    assert all(inputs.lr.shape == (1, 3, 32, 48) for inputs in made.values())
+    assert made["nearby"].center is not None and made["same"].center is None
+    top, left, bottom, right = made["inside"].box[0].tolist()
+    hr = made["inside"].hr
+    assert hr is not None and (bottom - top, right - left) == (16, 24)
+    part = hr[..., 2 * top : 2 * bottom, 2 * left : 2 * right]
+    assert made["inside"].ref.equal(part)
+    with pytest.raises(ValueError, match="triplets"):
+        simulated(photographs, Data(kind="flow"))
 
 
 def test_same_seeds_give_the_same_bytes_in_any_order_and_process(photographs: Photographs) -> None:
@@ -155,7 +176,11 @@ def test_outside_the_tele_photo_there_is_nothing(photographs: Photographs) -> No
     assert any(0 < m.valid.mean() < 1 for m in made)
     for m in made:
         fine = cv2.resize(m.valid, (96, 96), interpolation=cv2.INTER_LINEAR)
-        assert np.abs(planes(m.inputs.ref)[fine == 0]).sum() == 0
+        enlarged = cv2.resize(planes(m.inputs.lr), (96, 96), interpolation=cv2.INTER_CUBIC)
+        assert np.abs(planes(m.inputs.ref) - enlarged)[fine == 0].sum() < 0.01 * 96 * 96
+        assert m.inputs.confidence is not None
+        sure = m.inputs.confidence[0, 0].numpy()
+        assert (sure[fine == 0] == 0).all() and (sure[fine == 1] > 0.003).all()
         far = cv2.erode((m.valid == 0).astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
         assert m.confidence[far].sum() < 0.05 * far.sum() + 1e-6
 
@@ -275,8 +300,8 @@ def test_photographs_are_decoded_once(tmp_path: Path) -> None:
 
 
 def test_settings_that_make_no_sense_are_refused(photographs: Photographs) -> None:
-    for wrong in ({"scale": 5}, {"patch": 8}, {"layout": "over"}, {"zoom": (3.0, 2.0)}):
+    for wrong in ({"scale": 5}, {"patch": (8, 16)}, {"layout": "over"}, {"zoom": (3.0, 2.0)}):
         with pytest.raises(ValueError):
             SimulatorSettings(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="need 1088"):
-        Simulator(photographs, SimulatorSettings(scale=4, patch=256))
+        Simulator(photographs, SimulatorSettings(scale=4, patch=(256, 64)))
