@@ -280,7 +280,7 @@ def _built(value: Any, kind: type, where: str) -> Any:
         raise ValueError(f"{where} is a mapping")
     hints = typing.get_type_hints(kind)
     known = {each.name: each for each in dataclasses.fields(kind)}
-    if unknown := [repr(key)[:50] for key in value if key not in known]:
+    if unknown := [repr(str(key)[:50]) for key in value if key not in known]:
         raise ValueError(f"{where} has unknown keys: {', '.join(unknown[:3])}")
     needed = [
         name
