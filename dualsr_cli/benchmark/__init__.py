@@ -25,6 +25,15 @@ from dualsr_cli.benchmark.metrics import (
 )
 from dualsr_cli.benchmark.protocols import METRICS, PROTOCOLS, REGIONS, Protocol, score
 from dualsr_cli.benchmark.published import PAPERS, Figure, published_figures
+from dualsr_cli.benchmark.results import (
+    Efficiency,
+    Entry,
+    Missing,
+    Row,
+    Table,
+    efficiency_by_size,
+    tabulate,
+)
 
 __all__ = [
     "LAYOUTS",
@@ -34,14 +43,20 @@ __all__ = [
     "REGIONS",
     "Box",
     "Case",
+    "Efficiency",
+    "Entry",
     "Figure",
     "Found",
     "Layout",
+    "Missing",
     "Problem",
     "Protocol",
+    "Row",
     "Sample",
+    "Table",
     "as_tensor",
     "dataset_root",
+    "efficiency_by_size",
     "find_cases",
     "levels",
     "load",
@@ -54,4 +69,5 @@ __all__ = [
     "score",
     "squared_error",
     "ssim_map",
+    "tabulate",
 ]

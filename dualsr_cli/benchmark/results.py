@@ -1,0 +1,287 @@
+"""What the bench finds: a row for each result that was scored, and tables of their means."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dualsr_cli.benchmark.protocols import METRICS, REGIONS, Scores
+from dualsr_cli.benchmark.published import PAPERS, Figure, published_figures
+
+_OTHER_PROTOCOLS = {("dcsr", "cufed5"): "dcsr-x4"}
+"""By which protocol a paper scores on a data set, where it is not that of `PAPERS`."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of one result: what one method made of one case, by one protocol.
+
+    dataset, part, split, scale, case: the case's own. width, height: of the result, pixels.
+    scores: by region and metric; PSNR of equal images is infinite; a region or metric that the
+    case does not have is not there. refused: why the reference could not be used, (code,
+    sentence), the result was made without it then. device: "cpu", "cuda", ...; precision: of a
+    network's arithmetic, "fp32", ...; "" for what is no network.
+
+    Measured, and None where nothing was run (images made elsewhere): seconds: of the method alone,
+    without reading, the alignment that all methods share, and scoring. memory: bytes that it held
+    at its peak, on a GPU there, else the whole process; None too where several ran at once, or the
+    system does not tell. operations: floating point operations of a network, a multiply-add being
+    two; those of matrix products and convolutions alone.
+
+    image: where the result lies as an 8-bit file, relative to the output folder; None: not saved.
+    """
+
+    dataset: str
+    part: str
+    split: str
+    scale: int
+    case: str
+    method: str
+    protocol: str
+    width: int
+    height: int
+    scores: Scores
+    refused: tuple[str, str] | None = None
+    device: str = ""
+    precision: str = ""
+    seconds: float | None = None
+    memory: int | None = None
+    operations: int | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A case that is not scored, for every method and protocol or for one, and why.
+
+    code: a stable word; sentence: for people; method, protocol: "" for all of them.
+    """
+
+    case: str
+    code: str
+    sentence: str
+    method: str = ""
+    protocol: str = ""
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What a method takes, over the cases that it was run on.
+
+    parameters: numbers that its weights hold, None where it has none. seconds: the median, and the
+    quartiles around it (`spread`); memory: bytes, the largest of the peaks; operations: the median;
+    width, height: of the results where all have one size, else 0. None is what was not measured.
+    """
+
+    method: str
+    device: str
+    precision: str
+    runs: int
+    width: int
+    height: int
+    parameters: int | None
+    operations: float | None
+    seconds: float | None
+    spread: tuple[float, float] | None
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: the means of a method's scores, measured here or printed in a paper.
+
+    scores: means by region and metric. counts: of how many cases each is the mean; empty for what
+    is printed. missing: how many cases of those that there should be are not scored. refused: in
+    how many the reference could not be used. paper: the key in `PAPERS` of who printed it and
+    table: where; "" for what is measured.
+    """
+
+    method: str
+    scores: Scores
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    missing: int = 0
+    refused: int = 0
+    efficiency: Efficiency | None = None
+    paper: str = ""
+    table: str = ""
+
+    @property
+    def measured(self) -> bool:
+        return not self.paper
+
+
+@dataclass(frozen=True)
+class Table:
+    """All methods on one part and split of a data set, at one scale and by one protocol.
+
+    measured: in the order of methods; printed: what papers print of the same, by that protocol,
+    in the order of papers. rows: what the measured means are of. missing: cases without a score,
+    and why. expected: how many cases there should be.
+    """
+
+    dataset: str
+    part: str
+    split: str
+    scale: int
+    protocol: str
+    measured: tuple[Entry, ...]
+    printed: tuple[Entry, ...]
+    rows: tuple[Row, ...]
+    missing: tuple[Missing, ...]
+    expected: int
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return self.measured + self.printed
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The regions and metrics that any entry has, in their order."""
+        return [
+            (region, metric)
+            for region in REGIONS
+            for metric in (*METRICS, "lpips-vgg")
+            if any(metric in entry.scores.get(region, {}) for entry in self.entries)
+        ]
+
+
+def tabulate(
+    rows: Sequence[Row],
+    *,
+    expected: int,
+    missing: Sequence[Missing] = (),
+    parameters: Mapping[str, int | None] | None = None,
+) -> list[Table]:
+    """A table for each data set, part, split, scale and protocol of the rows, in their order.
+
+    expected: how many cases each method should have scored. parameters: of the methods.
+    """
+    tables = []
+    for place in dict.fromkeys(map(_place, rows)):
+        own = tuple(row for row in rows if _place(row) == place)
+        dataset, part, split, scale, protocol = place
+        methods = dict.fromkeys(row.method for row in own)
+        tables.append(
+            Table(
+                *place,
+                tuple(
+                    _entry(
+                        [row for row in own if row.method == method],
+                        expected,
+                        (parameters or {}).get(method),
+                    )
+                    for method in methods
+                ),
+                printed(dataset, part, split, scale, protocol),
+                own,
+                tuple(lack for lack in missing if lack.protocol in ("", protocol)),
+                expected,
+            )
+        )
+    return tables
+
+
+def efficiency(rows: Sequence[Row], parameters: int | None = None) -> Efficiency:
+    """What one method took on one device, over all sizes; each case counts once."""
+    once = list({row.case: row for row in rows}.values())
+    first = once[0]
+    sizes = {(row.width, row.height) for row in once}
+    width, height = sizes.pop() if len(sizes) == 1 else (0, 0)
+    seconds = sorted(row.seconds for row in once if row.seconds is not None)
+    memory = [row.memory for row in once if row.memory is not None]
+    operations = [row.operations for row in once if row.operations is not None]
+    return Efficiency(
+        first.method,
+        first.device,
+        first.precision,
+        len(seconds),
+        width,
+        height,
+        parameters,
+        statistics.median(operations) if operations else None,
+        statistics.median(seconds) if seconds else None,
+        _quartiles(seconds) if seconds else None,
+        max(memory, default=None),
+    )
+
+
+def efficiency_by_size(
+    rows: Sequence[Row], parameters: Mapping[str, int | None] | None = None
+) -> list[Efficiency]:
+    """What each method took, apart for each device, precision and size of the result."""
+    groups = _grouped(
+        [row for row in rows if row.seconds is not None],
+        lambda row: (row.method, row.device, row.precision, row.width, row.height),
+    )
+    return [efficiency(group, (parameters or {}).get(group[0].method)) for group in groups]
+
+
+def printed(dataset: str, part: str, split: str, scale: int, protocol: str) -> tuple[Entry, ...]:
+    """What papers print in their main comparisons, as far as they score by that protocol."""
+    if split != "test":
+        return ()
+    figures = [
+        figure
+        for figure in published_figures(dataset=dataset, part=part, scale=scale, setting="")
+        if figure.region and protocol == protocol_of(figure)
+    ]
+    groups = _grouped(figures, lambda figure: (figure.paper, figure.table, figure.method))
+    return tuple(
+        Entry(
+            group[0].method,
+            _nested({(figure.region, figure.metric): figure.value for figure in group}),
+            paper=group[0].paper,
+            table=group[0].table,
+        )
+        for group in groups
+    )
+
+
+def protocol_of(figure: Figure) -> str:
+    """The protocol that a printed figure was scored by."""
+    return _OTHER_PROTOCOLS.get((figure.paper, figure.dataset), PAPERS[figure.paper])
+
+
+def _place(row: Row) -> tuple[str, str, str, int, str]:
+    return row.dataset, row.part, row.split, row.scale, row.protocol
+
+
+def _entry(rows: Sequence[Row], expected: int, parameters: int | None) -> Entry:
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        for region, metrics in row.scores.items():
+            for metric, value in metrics.items():
+                found.setdefault((region, metric), []).append(value)
+    return Entry(
+        rows[0].method,
+        _nested({place: math.fsum(values) / len(values) for place, values in found.items()}),
+        _nested({place: len(values) for place, values in found.items()}),
+        max(0, expected - len(rows)),
+        sum(row.refused is not None for row in rows),
+        efficiency(rows, parameters),
+    )
+
+
+def _nested(values: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:
+    nested: dict[str, dict[str, Any]] = {}
+    for (region, metric), value in values.items():
+        nested.setdefault(region, {})[metric] = value
+    return nested
+
+
+def _quartiles(ordered: Sequence[float]) -> tuple[float, float]:
+    if len(ordered) == 1:
+        return ordered[0], ordered[0]
+    low, _, high = statistics.quantiles(ordered, method="inclusive")
+    return low, high
+
+
+def _grouped(values: Sequence[Any], key: Callable[[Any], Any]) -> list[list[Any]]:
+    """Values that share a key together, in the order in which keys come."""
+    groups: dict[Any, list[Any]] = {}
+    for value in values:
+        groups.setdefault(key(value), []).append(value)
+    return list(groups.values())
