@@ -12,19 +12,19 @@ import os
 import pstats
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from dualsr_cli.networks import Inputs
 from dualsr_cli.training.simulator import (
-    CameraSettings,
     Photographs,
     Simulator,
     SimulatorSettings,
-    ViewSettings,
     load_photographs,
 )
 
@@ -73,28 +73,38 @@ def _photographs(folder: Path | None, cache: Path) -> Photographs:
 
 def _measure(photographs: Photographs, patch: int, scale: int, count: int) -> None:
     settings = SimulatorSettings(scale=scale, patch=(patch, patch))
-    plain = CameraSettings(plain=1.0)
-    still = ViewSettings(edge=0, outside=0, border=0, defocus=0, useless=0)
-    baseline = SimulatorSettings(
-        scale=scale, patch=(patch, patch), zoom=(scale, scale), wide=plain, tele=plain, view=still
-    )
     print(f"patches of {patch} x {patch}, truth {scale * patch} x {scale * patch}, one core,")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for name, chosen in (("bicubic baseline", baseline), ("simulator", settings)):
-        simulator = Simulator(photographs, chosen)
-        simulator.sample(0, 0)
+    simulator = Simulator(photographs, settings)
+    sources: dict[str, Callable[[int], Inputs]] = {
+        "bicubic": lambda index: _bicubic(photographs, patch, scale, index),
+        "simulator": lambda index: simulator.sample(index, 1),
+    }
+    for name, sample in sources.items():
+        sample(count)
         start, cpu = time.perf_counter(), time.process_time()
-        size = sum(_bytes(simulator.sample(index, 1)) for index in range(count))
+        size = sum(_bytes(sample(index)) for index in range(count))
         wall, busy = time.perf_counter() - start, time.process_time() - cpu
         print(
-            f"{name:18s} {count / busy:6.1f} samples/s of CPU time, {count / wall:6.1f} by the "
+            f"{name:10s} {count / busy:7.1f} samples/s of CPU time, {count / wall:7.1f} by the "
             f"clock, {size / busy / 1e6:6.1f} MB/s"
         )
-    _shares(Simulator(photographs, settings), count)
+    _shares(simulator, count)
+
+
+def _bicubic(photographs: Photographs, patch: int, scale: int, index: int) -> Inputs:
+    rng = np.random.default_rng(index)
+    pixels = photographs.pixels(int(rng.integers(len(photographs))))
+    side = scale * patch
+    top, left = rng.integers(0, np.array(pixels.shape[:2]) - side + 1)
+    truth = np.ascontiguousarray(pixels[top : top + side, left : left + side])
+    small = np.asarray(Image.fromarray(truth).resize((patch, patch), Image.Resampling.BICUBIC))
+    lr, hr = (torch.tensor(p).permute(2, 0, 1)[None].float() / 255 for p in (small, truth))
+    return Inputs(lr, hr, torch.tensor([[0, 0, patch, patch]]), hr)
 
 
 def _shares(simulator: Simulator, count: int) -> None:
-    with cProfile.Profile() as profile:
+    with cProfile.Profile(time.process_time) as profile:
         for index in range(count):
             simulator.simulate(index, 2)
     times: dict[str, float] = {}
@@ -102,14 +112,14 @@ def _shares(simulator: Simulator, count: int) -> None:
         times[name] = times.get(name, 0.0) + total
     whole = times["simulate"]
     for title, table in (("stage", STAGES), ("part", PARTS)):
-        print(f"{title:30s} share   ms a sample")
+        print(f"{title:30s} share   ms of CPU time a sample")
         for told, name in table.items():
             spent = times.get(name, 0.0)
             print(f"{told:30s} {spent / whole:5.0%}   {spent / count * 1000:6.2f}")
 
 
 def _bytes(inputs: Inputs) -> int:
-    images = (inputs.lr, inputs.ref, inputs.hr, inputs.center)
+    images = (inputs.lr, inputs.ref, inputs.hr, inputs.center, inputs.confidence)
     return sum(image.nbytes for image in images if image is not None)
 
 

@@ -1,8 +1,4 @@
-"""Whole triplets (LR, Ref, HR) -> the patches that a network is trained on, as its paper cuts them.
-
-Also what a user's own wide and tele photo give without any truth: see `half_size`, `telephoto`
-and `real`.
-"""
+"""Triplets (LR, Ref, HR) -> the patches that a network is trained on, as its paper cuts them."""
 
 from __future__ import annotations
 
@@ -10,22 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
-from dualsr_cli.alignment import AlignedPair, Box, align
+from dualsr_cli.alignment import Box
 from dualsr_cli.networks import Inputs
-from dualsr_cli.photos import Photo
-from dualsr_cli.training._simulator_photographs import bytes_of
 from dualsr_cli.training.recipe import Data
 
+Bytes = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.uint8]  # (height, width, 3)
 Place = npt.NDArray[np.int64]  # row and column of a patch's first pixel
-
-_ROWS = 256  # wide rows that are warped at once
-_SHRINK = 0.02  # of a footprint, in each step of the search for a part that is all valid
 
 
 class Case(Protocol):
@@ -47,12 +39,13 @@ class Case(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Triplet:
-    """A `Case` in memory."""
+    """A `Case` in memory. confidence: (s h, s w) bytes, of the alignment that laid `ref`."""
 
     lr: Rgb
     ref: Rgb
     box: Box
     hr: Rgb | None = None
+    confidence: Bytes | None = None
 
 
 def scale_of(case: Case) -> int:
@@ -122,6 +115,44 @@ class Same:
 
 
 @dataclass(frozen=True)
+class Laid:
+    """As `dualsr upscale` lays it: an LR patch anywhere, `ref` on it as far as it reaches.
+
+    Elsewhere `ref` is the patch itself, enlarged, and `confidence` 0. patch: height and width, LR
+    pixels. border: between patch and the sides of LR. `offset` says nothing here.
+    """
+
+    patch: tuple[int, int] = (128, 128)
+    offset: tuple[int, int] = (0, 0)
+    border: int = 0
+
+    def __call__(self, case: Case, rng: np.random.Generator) -> Inputs:
+        s, b = scale_of(case), self.border
+        bottom, right = np.array(case.lr.shape[:2]) - b
+        place = _place(rng, (b, b, int(bottom), int(right)), self.patch)
+        lr = window(case.lr, place, self.patch)
+        large = s * self.patch[0], s * self.patch[1]
+        ref = cv2.resize(np.ascontiguousarray(lr), large[::-1], interpolation=cv2.INTER_CUBIC)
+        sure = np.zeros(large, np.uint8)
+        # What patch and box have in common, in pixels of LR.
+        first = np.maximum(place, case.box[:2])
+        common = np.minimum(place + self.patch, case.box[2:]) - first
+        if common.min() > 0:
+            size = s * int(common[0]), s * int(common[1])
+            source, target = s * (first - case.box[:2]), s * (first - place)
+            window(ref, target, size)[:] = window(case.ref, source, size)
+            known = _confidence(case)
+            window(sure, target, size)[:] = 255 if known is None else window(known, source, size)
+        return Inputs(
+            tensor(lr),
+            tensor(ref),
+            torch.tensor([[0, 0, *self.patch]]),
+            None if case.hr is None else tensor(window(case.hr, s * place, large)),
+            confidence=tensor(sure[..., None]),
+        )
+
+
+@dataclass(frozen=True)
 class Inside:
     """SelfDZSR's training: the reference is a part of the patch's truth, of 1 / scale its sides.
 
@@ -158,6 +189,7 @@ def inside(
 CUTTERS: Mapping[str, Callable[[tuple[int, int], tuple[int, int], int], Cutter]] = {
     "nearby": Nearby,
     "same": Same,
+    "laid": Laid,
     "inside": Inside,
 }
 """By name: how a cutter is made of patch, offset and border."""
@@ -210,12 +242,18 @@ def turned(case: Case, quarters: int, mirrored: bool = False) -> Triplet:
     if mirrored:
         left, right = width - right, width - left
 
-    def seen(image: Rgb) -> Rgb:
+    def seen(image: Bytes) -> Bytes:
         view = np.rot90(image, quarters % 4)
         return view[:, ::-1] if mirrored else view
 
-    hr = None if case.hr is None else seen(case.hr)
-    return Triplet(seen(case.lr), seen(case.ref), (top, left, bottom, right), hr)
+    hr, known = case.hr, _confidence(case)
+    return Triplet(
+        seen(case.lr),
+        seen(case.ref),
+        (top, left, bottom, right),
+        None if hr is None else seen(hr),
+        None if known is None else seen(known),
+    )
 
 
 def cut(cases: Sequence[Case], data: Data, seed: int = 0, per_case: int = 50) -> Patches:
@@ -228,61 +266,14 @@ def cut(cases: Sequence[Case], data: Data, seed: int = 0, per_case: int = 50) ->
     patch, offset = (data.patch[0], data.patch[1]), (data.offset[0], data.offset[1])
     cutter = CUTTERS[data.reference](patch, offset, data.border)
     if data.kind == "pairs":
-        cases = [Triplet(case.lr, case.ref, case.box) for case in cases]
+        cases = [
+            Triplet(case.lr, case.ref, case.box, confidence=_confidence(case)) for case in cases
+        ]
     return Patches(cases, cutter, seed, per_case, data.flips, data.rotations)
 
 
-def half_size(wide: Photo, tele: Photo) -> Triplet:
-    """A user's pair, both photos halved; the wide photo as it is is the truth. Scale 2.
-
-    Raises AlignmentError where the halved tele cannot be laid on the halved wide.
-    """
-    truth = bytes_of(wide)
-    truth = truth[: truth.shape[0] // 2 * 2, : truth.shape[1] // 2 * 2]
-    aligned = align(_with(wide, _halved(truth)), _with(tele, _halved(bytes_of(tele))))
-    if aligned.swapped:
-        raise ValueError(f"{wide.path} shows less of the scene than {tele.path}: exchange them")
-    box = aligned.footprint_box()
-    return Triplet(bytes_of(aligned.wide), warped(aligned, box, 2), box, truth)
-
-
-def telephoto(aligned: AlignedPair, scale: int) -> Triplet:
-    """SelfDZSR's preparation of a pair, for any ratio: the tele photo is the truth.
-
-    LR is the part of the wide photo that the tele shows; the truth is the tele photo in the wide's
-    colours, warped on it by homography, mesh and flow; the reference is the truth's centre, one
-    `scale`-th of its sides. (Section 4.1.) Raises ValueError where they hardly overlap.
-    """
-    top, left, bottom, right = _all_valid(aligned)
-    lr = bytes_of(aligned.wide)[top:bottom, left:right]
-    hr = warped(aligned, (top, left, bottom, right), scale)
-    height, width = (bottom - top) // scale, (right - left) // scale
-    y, x = (bottom - top - height) // 2, (right - left - width) // 2
-    ref = hr[scale * y : scale * (y + height), scale * x : scale * (x + width)]
-    return Triplet(lr, ref, (y, x, y + height, x + width), hr)
-
-
-def real(aligned: AlignedPair, scale: int) -> Triplet:
-    """A pair at its own size, without truth: what DCSR's adaptation (SRA, equation 7) trains on."""
-    box = aligned.footprint_box()
-    return Triplet(bytes_of(aligned.wide), warped(aligned, box, scale), box)
-
-
-def warped(aligned: AlignedPair, box: Box, scale: int) -> Rgb:
-    """The tele photo on `box` of the wide, (s h, s w, 3), in the wide photo's tone."""
-    top, left, bottom, right = box
-    columns = left + (np.arange(scale * (right - left)) + 0.5) / scale - 0.5
-    parts = []
-    for first in range(top, bottom, _ROWS):
-        count = min(_ROWS, bottom - first)
-        rows = first + (np.arange(scale * count) + 0.5) / scale - 0.5
-        colours, _ = aligned.tele_at(rows, columns)
-        parts.append(np.clip(np.rint(colours * 255), 0, 255).astype(np.uint8))
-    return np.concatenate(parts)
-
-
-def tensor(pixels: Rgb) -> torch.Tensor:
-    """(h, w, 3) bytes to (1, 3, h, w) float32 0..1."""
+def tensor(pixels: Bytes) -> torch.Tensor:
+    """(h, w, c) bytes to (1, c, h, w) float32 0..1."""
     planes = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]
     return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
@@ -316,46 +307,23 @@ def _cut(case: Case, place: Place, key: Place, patch: tuple[int, int]) -> Inputs
     """LR and truth at one place, key patch and reference at another."""
     s = scale_of(case)
     large = s * patch[0], s * patch[1]
+    corner = s * (key - case.box[:2])
+    known = _confidence(case)
     return Inputs(
         tensor(window(case.lr, place, patch)),
-        tensor(window(case.ref, s * (key - case.box[:2]), large)),
+        tensor(window(case.ref, corner, large)),
         torch.tensor([[0, 0, *patch]]),
         None if case.hr is None else tensor(window(case.hr, s * place, large)),
         center=tensor(window(case.lr, key, patch)),
+        confidence=None if known is None else tensor(window(known, corner, large)[..., None]),
     )
 
 
-def window(pixels: Rgb, corner: Place, size: tuple[int, int]) -> Rgb:
+def _confidence(case: Case) -> Bytes | None:
+    return case.confidence if isinstance(case, Triplet) else None
+
+
+def window(pixels: Bytes, corner: Place, size: tuple[int, int]) -> Bytes:
     """Height and width `size` from a row and column on, a view."""
     top, left = corner
     return pixels[top : top + size[0], left : left + size[1]]
-
-
-def _all_valid(aligned: AlignedPair) -> Box:
-    """A part of the footprint's box, about its centre, that lies in the tele photo wholly."""
-    top, left, bottom, right = aligned.footprint_box()
-    for step in range(round(0.4 / _SHRINK)):
-        down = round((bottom - top) * step * _SHRINK)
-        across = round((right - left) * step * _SHRINK)
-        box = top + down, left + across, bottom - down, right - across
-        rows = np.arange(box[0], box[2], dtype=float)
-        columns = np.arange(box[1], box[3], dtype=float)
-        if aligned.valid_at(rows, columns).min() == 1:
-            return box
-    raise ValueError(f"{aligned.tele.path} has no upright part inside {aligned.wide.path}")
-
-
-def _halved(pixels: Rgb) -> Rgb:
-    """By Pillow's bicubic, which is antialiased: the half-size protocol's reduction."""
-    size = pixels.shape[1] // 2, pixels.shape[0] // 2
-    image = Image.fromarray(np.ascontiguousarray(pixels[: size[1] * 2, : size[0] * 2]))
-    return np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-
-
-def _with(photo: Photo, pixels: Rgb) -> Photo:
-    height, width = pixels.shape[:2]
-    return replace(
-        photo,
-        pixels=np.ascontiguousarray(pixels),
-        header=replace(photo.header, width=width, height=height, bit_depth=8),
-    )

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from dualsr_cli.alignment import align
-from dualsr_cli.photos import read_photo
 from dualsr_cli.training import Data
 from dualsr_cli.training.patches import (
     CUTTERS,
     Inside,
+    Laid,
     Nearby,
     Patches,
     Same,
     Triplet,
     cut,
-    half_size,
-    real,
     scale_of,
-    telephoto,
     turned,
 )
 
-SAMPLES = Path(__file__).parent.parent.parent / "sample_pairs"
 Rgb = npt.NDArray[np.uint8]
 
 
@@ -115,6 +110,26 @@ def test_a_reference_that_lies_on_the_patch_has_no_center() -> None:
     assert inputs.box.tolist() == [[0, 0, 40, 40]]
 
 
+def test_a_patch_that_the_reference_reaches_in_part_is_filled_up() -> None:
+    case = mapped()
+    known = case.ref[..., 0] // 2 + 1
+    patches = Patches([replace(case, confidence=known)], Laid((64, 48)))
+    shares = set()
+    for index in range(20):
+        inputs = patches.sample(index, 0)
+        assert inputs.confidence is not None and inputs.hr is not None
+        assert inputs.lr_center().equal(inputs.lr)
+        sure = inputs.confidence[0, 0]
+        shown = sure > 0
+        assert torch.equal(inputs.ref[0][:, shown], inputs.hr[0][:, shown])
+        told = torch.div((inputs.ref[0, 0] * 255).round(), 2, rounding_mode="floor") + 1
+        assert torch.equal((sure * 255).round()[shown], told[shown])
+        # Enlarged, the map of places is the same map, but for the interpolation.
+        assert (inputs.ref - inputs.hr).abs().max() < 2.1 / 255
+        shares.add(round(float(shown.float().mean()), 1))
+    assert len(shares) > 4
+
+
 def test_turned_eight_ways_the_box_turns_along() -> None:
     case = mapped()
     seen = set()
@@ -152,32 +167,3 @@ def test_what_does_not_fit_is_refused() -> None:
         scale_of(Triplet(case.lr, case.ref[:-2], case.box))
     with pytest.raises(ValueError, match="no case"):
         Patches([], Inside())
-
-
-def correlation(first: Rgb, second: Rgb) -> float:
-    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1])
-
-
-def test_a_pair_of_photos_becomes_cases() -> None:
-    wide, tele = (read_photo(SAMPLES / "city" / f"{name}.png") for name in ("wide", "tele"))
-    aligned = align(wide, tele)
-
-    own = telephoto(aligned, 2)
-    assert scale_of(own) == 2 and own.hr is not None
-    assert correlation(own.hr[::2, ::2], own.lr) > 0.9
-    top, left, bottom, right = own.box
-    assert np.array_equal(own.ref, own.hr[2 * top : 2 * bottom, 2 * left : 2 * right])
-    height, width = own.lr.shape[:2]
-    assert abs(top - (height - bottom)) <= 1 and abs(left - (width - right)) <= 1
-    assert abs((bottom - top) - height / 2) <= 1
-
-    bare = real(aligned, 3)
-    assert scale_of(bare) == 3 and bare.hr is None
-    assert np.array_equal(bare.lr, wide.pixels)
-
-    half = half_size(wide, tele)
-    assert scale_of(half) == 2 and half.hr is not None
-    assert np.array_equal(half.hr, wide.pixels[: half.hr.shape[0], : half.hr.shape[1]])
-    top, left, bottom, right = half.box
-    truth = half.hr[2 * top : 2 * bottom, 2 * left : 2 * right]
-    assert correlation(half.ref, truth) > 0.9
