@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+_BAND_BYTES = 2 << 20  # of a map that are laid out at once, where few of its patches are gathered
+
 
 class Patches:
     """The patches of one feature map (C, H, W), or of a band of its rows.
@@ -67,7 +69,21 @@ def normalised(
 ) -> torch.Tensor:
     """The patches around sorted places, of length 1; those of length 0 stay."""
     width = features.shape[2]
-    band = int(places[0]) // width, int(places[-1]) // width + 1
-    patches = Patches(features, patch, padding, band).block(places)
+    rows = max(1, _BAND_BYTES // (4 * features.shape[0] * width))
+    first, last = int(places[0]) // width, int(places[-1]) // width
+    parts: tuple[torch.Tensor, ...] = (places,)
+    if last - first >= rows:  # places far apart: the map between them is not laid out at once
+        bands = torch.div(places, rows * width, rounding_mode="floor")
+        parts = torch.split(places, bands.unique_consecutive(return_counts=True)[1].tolist())
+    gathered = [_gathered(features, patch, padding, part) for part in parts]
+    patches = gathered[0] if len(gathered) == 1 else torch.cat(gathered)
     norms = torch.linalg.vector_norm(patches, dim=1, keepdim=True)
     return patches.div_(norms.masked_fill_(norms == 0, 1))
+
+
+def _gathered(
+    features: torch.Tensor, patch: int, padding: str, places: torch.Tensor
+) -> torch.Tensor:
+    width = features.shape[2]
+    band = int(places[0]) // width, int(places[-1]) // width + 1
+    return Patches(features, patch, padding, band).block(places)
