@@ -1,0 +1,81 @@
+"""What is shown of a case: where methods fail, and the same place of each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dualsr_cli.benchmark.pictures import (
+    TRUTH,
+    Picture,
+    cases_to_show,
+    take_picture,
+    worst,
+)
+from dualsr_cli.benchmark.results import Row, Table, tabulate
+
+
+def table_of(psnr: dict[str, list[float]], lpips: dict[str, list[float]] | None = None) -> Table:
+    rows = [
+        Row(
+            dataset="sample",
+            part="crop",
+            split="all",
+            scale=2,
+            case=f"case{number}",
+            method=method,
+            protocol="half-size",
+            width=40,
+            height=30,
+            scores={"full": {"psnr": value} | ({"lpips": lpips[method][number]} if lpips else {})},
+        )
+        for method, values in psnr.items()
+        for number, value in enumerate(values)
+    ]
+    (table,) = tabulate(rows, expected=len(psnr["a"]))
+    return table
+
+
+def test_the_window_lies_where_results_are_farthest_from_the_truth() -> None:
+    truth = np.full((300, 500, 3), 100, np.uint8)
+    first, second = truth.copy(), truth.copy()
+    first[200:240, 400:440] = 160
+    second[10:20, 10:20] = 110
+    picture = take_picture("crop", "case", truth, {"first": first, "second": second}, side=64)
+    assert picture.top <= 200
+    assert picture.left <= 400
+    assert picture.top + 64 >= 240
+    assert picture.left + 64 >= 440
+    assert list(picture.images) == ["first", "second", TRUTH]
+    rows, columns = slice(picture.top, picture.top + 64), slice(picture.left, picture.left + 64)
+    assert (picture.images["first"] == first[rows, columns]).all()
+    assert (picture.images[TRUTH] == 100).all()
+
+
+def test_an_image_smaller_than_the_window_is_shown_whole_in_eight_bits() -> None:
+    truth = np.linspace(0, 1, 30 * 20 * 3).reshape(30, 20, 3)
+    picture = take_picture("", "case", truth, {"deep": np.rint(truth * 65535).astype(np.uint16)})
+    assert (picture.top, picture.left) == (0, 0)
+    assert picture.images["deep"].shape == (30, 20, 3)
+    assert np.abs(picture.images["deep"].astype(int) - picture.images[TRUTH]).max() <= 1
+    assert picture.images[TRUTH].max() == 255
+
+
+def test_images_of_two_sizes_are_no_picture() -> None:
+    images = {"a": np.zeros((4, 4, 3), np.uint8), "b": np.zeros((4, 5, 3), np.uint8)}
+    with pytest.raises(ValueError, match="one size"):
+        Picture("", "case", 0, 0, images)
+
+
+def test_the_worst_of_a_metric_that_is_a_distance_are_the_largest() -> None:
+    table = table_of({"a": [30, 20, 25, 28, 27, 26]}, {"a": [0.1, 0.2, 0.5, 0.1, 0.05, 0.3]})
+    assert [row.case for row in worst(table, "a", "full", "psnr", 2)] == ["case1", "case2"]
+    assert [row.case for row in worst(table, "a", "full", "lpips", 2)] == ["case2", "case5"]
+    assert len(worst(table, "a", "full", "psnr")) == 5
+    assert worst(table, "a", "center", "psnr") == []
+
+
+def test_cases_to_show_are_the_worst_of_each_method_by_turns() -> None:
+    table = table_of({"a": [30, 20, 25, 28], "b": [19, 29, 28, 18]})
+    assert cases_to_show(table, 3) == ["case1", "case3", "case2"]
+    assert cases_to_show(table) == ["case1", "case3", "case2", "case0"]
