@@ -137,8 +137,7 @@ class DMIR(nn.Module):
         values = lrelu(self.merge(modulated(features, scale, beta - scale * statistics.mean)))
         for group in self.groups:
             values = group(values, embedding)
-        lr_features = features[:, features.shape[1] // 2 :]
-        sr: torch.Tensor = self.tail(values + lr_features)
+        sr: torch.Tensor = self.tail(values.add_(features[:, features.shape[1] // 2 :]))
         return sr
 
 
@@ -154,8 +153,8 @@ class ModulatedGroup(nn.Module):
         values = x
         for block in self.blocks:
             values = block(values, embedding)
-        result: torch.Tensor = x + self.conv(values)
-        return result
+        added: torch.Tensor = self.conv(values)
+        return added.add_(x)
 
 
 class ModulatedBlock(nn.Module):
@@ -169,8 +168,8 @@ class ModulatedBlock(nn.Module):
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         values = lrelu(modulated(self.conv1(x), *self.affine(embedding)))
-        result: torch.Tensor = x + self.conv2(values)
-        return result
+        added: torch.Tensor = self.conv2(values)
+        return added.add_(x)
 
 
 class Affine(nn.Module):

@@ -31,8 +31,9 @@ What the text leaves open was chosen thus:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -309,14 +310,16 @@ class DM3Net(Network[Encoded]):
 
         features: (B, F, H, W); confidence: for each scale (B, 1, H / s, W / s).
         """
-        warped = []
-        for scale, matches, alike in zip(_SCALES, found, confidence, strict=True):
-            up = _UP * scale
-            stitched = channels_last(reassemble(value, matches, patch=_PATCH, scale=up))
-            weight = F.interpolate(alike, scale_factor=up, mode="bilinear")
-            warped.append(stitched * weight.to(stitched.dtype))
+
+        def warped() -> Iterator[torch.Tensor]:
+            for scale, matches, alike in zip(_SCALES, found, confidence, strict=True):
+                up = _UP * scale
+                stitched = channels_last(reassemble(value, matches, patch=_PATCH, scale=up))
+                weight = F.interpolate(alike, scale_factor=up, mode="bilinear")
+                yield stitched * weight.to(stitched.dtype)
+
         own = channels_last(self.upsample(features))
-        return torch.cat([self.fusion_head(warped), own], dim=1)
+        return torch.cat([self.fusion_head(warped()), own], dim=1)
 
     def _reconstruct(
         self,
@@ -406,8 +409,19 @@ class FusionHead(nn.Module):
         widths = (len(_SCALES) * features, features, features, features)
         self.convs = nn.ModuleList(conv3x3(width, features) for width in widths)
 
-    def forward(self, warped: list[torch.Tensor]) -> torch.Tensor:
-        values = torch.cat(warped, dim=1)
-        for conv in self.convs:
-            values = conv(values).relu_()
-        return values
+    def forward(self, warped: Iterable[torch.Tensor]) -> torch.Tensor:
+        """warped: (B, features, H, W) for each scale."""
+        enter, *others = cast(Sequence[nn.Conv2d], self.convs)
+        # A convolution of maps side by side is the sum of theirs, for which not all are held.
+        kernels = enter.weight.chunk(len(_SCALES), dim=1)
+        found: torch.Tensor | None = None
+        for values, kernel in zip(warped, kernels, strict=True):
+            if found is None:
+                found = F.conv2d(values, kernel, enter.bias, padding=1)
+            else:
+                found.add_(F.conv2d(values, kernel, padding=1))
+        assert found is not None
+        found.relu_()
+        for conv in others:
+            found = conv(found).relu_()
+        return found

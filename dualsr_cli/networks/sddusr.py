@@ -36,6 +36,7 @@ from dualsr_cli.networks._by_windows import (
     inside,
     part,
 )
+from dualsr_cli.networks._rows import by_rows, cut, gather, height_of
 from dualsr_cli.networks._sddusr_parts import (
     Dictionaries,
     Fusion,
@@ -57,10 +58,10 @@ _PATCH = 3  # of matching features
 _SCALE = 4  # reference pixels for each place of the matching features
 _UP = 2  # result pixels for each LR pixel
 _CELL = _SCALE // _UP  # LR pixels for each place of the matching features
-_MATCHED = 8  # LR pixels around a place that its matching features depend on
 _ENTERED = 8
-"""The same of what enters the fusion: its convolution sees 1 pixel of the result, the embedding of
-the confidence 4, after bicubic upsampling from 2 places of 4 pixels on each side."""
+"""LR pixels around a place that what enters the fusion depends on: its convolution sees 1 pixel of
+the result, the embedding of the confidence 4, after bicubic upsampling from 2 places of 4 pixels on
+each side."""
 _PADDING = "zeros"
 _DIVISOR = "constant"
 
@@ -287,19 +288,27 @@ class SDDuSR(Network[Encoded]):
         self, center: torch.Tensor, ref: torch.Tensor, tile: int | None
     ) -> tuple[torch.Tensor, Dictionaries]:
         """F_align^Ref (B, F, 2 * h, 2 * w) and the dictionaries, updated; h and w are even."""
-        blocks = self.config.blocks
-        lrc = self._encoded(self.lrc_encoder, center, tile, 3 + blocks)
+        height, width = ref.shape[2:]
+        flow = upsampled_flow(self.spynet, center, ref)
+        lrc = _encoded(self.lrc_encoder, center, height, tile)
         side = None if tile is None else _UP * tile
-        features = self._encoded(self.ref_encoder, ref, side, 2 + 2 * blocks)
-        value = self.align(features, lrc, upsampled_flow(self.spynet, center, ref))
+        # Of single features side by side: those are what the alignment samples.
+        features = _encoded(self.ref_encoder, ref, height, side, torch.contiguous_format)
+        if tile is None:
+            value = self.align(features, lrc, flow)
+        else:
+            bands = cut(lrc, height_of((_UP * tile) ** 2, width))
+            value = gather(self.align.by_rows(features, flow), bands, height)
         return value, self.dictionaries.update(lrc, value)
 
     def _match(
         self, lr: torch.Tensor, center: torch.Tensor, tile: int | None
     ) -> tuple[Correspondence, torch.Tensor]:
         """Inference phase of SFM: matches and Mask^LR, both (B, H / 2, W / 2)."""
-        query = self._encoded(self.matching_encoder, lr, tile, _MATCHED)
-        key = self._encoded(self.matching_encoder, center, tile, _MATCHED)
+        query, key = (
+            _encoded(self.matching_encoder, image, image.shape[2] // _CELL, tile)
+            for image in (lr, center)
+        )
         mask = self.mask_generator.choose(query)
         found = search(
             query,
@@ -310,13 +319,6 @@ class SDDuSR(Network[Encoded]):
             key_mask=self.mask_generator.choose(key),
         )
         return found, mask
-
-    @staticmethod
-    def _encoded(
-        encoder: nn.Module, image: torch.Tensor, tile: int | None, margin: int
-    ) -> torch.Tensor:
-        (features,) = by_windows(lambda near: [encoder(image[part(near)])], image, tile, margin)
-        return features
 
     def _parts(
         self,
@@ -340,3 +342,18 @@ class SDDuSR(Network[Encoded]):
         """F^SR and F^LR (B, F, 2 * H, 2 * W), and the LR (B, 3, H, W) -> (B, 3, 2 * H, 2 * W)."""
         sr: torch.Tensor = self.tail(fused + features)
         return sr + enlarged(lr) if self.config.skip else sr
+
+
+def _encoded(
+    encoder: nn.Module,
+    image: torch.Tensor,
+    height: int,
+    tile: int | None,
+    layout: torch.memory_format = torch.channels_last,
+) -> torch.Tensor:
+    """The features (B, F, height, ...) of an image, as many pixels at once as a tile has."""
+    if tile is None:
+        features: torch.Tensor = encoder(image)
+        return features
+    bands = cut(image, height_of(tile**2, image.shape[3]))
+    return gather(by_rows(encoder), bands, height, layout)
