@@ -71,10 +71,11 @@ def normalised(
     width = features.shape[2]
     rows = max(1, _BAND_BYTES // (4 * features.shape[0] * width))
     first, last = int(places[0]) // width, int(places[-1]) // width
-    parts: tuple[torch.Tensor, ...] = (places,)
+    parts = [places]
     if last - first >= rows:  # places far apart: the map between them is not laid out at once
         bands = torch.div(places, rows * width, rounding_mode="floor")
-        parts = torch.split(places, bands.unique_consecutive(return_counts=True)[1].tolist())
+        sizes = torch.bincount(bands - int(bands[0])).tolist()
+        parts = [part for part in torch.split(places, sizes) if len(part)]
     gathered = [_gathered(features, patch, padding, part) for part in parts]
     patches = gathered[0] if len(gathered) == 1 else torch.cat(gathered)
     norms = torch.linalg.vector_norm(patches, dim=1, keepdim=True)
