@@ -71,6 +71,8 @@ class _Samples(Dataset[Any]):
             return self.source.sample(int(self.order[place]), epoch)
         except DualsrError as error:
             return str(error)
+        except ValueError as error:
+            return f"there is data that no sample can be made of ({error}): correct the recipe"
 
 
 def _collate(samples: list[Inputs | str]) -> Inputs | str:

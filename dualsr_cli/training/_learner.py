@@ -96,10 +96,10 @@ class Learner:
                 total = total + term.weight * value
                 values[number] = value.detach()
         values[-1] = total.detach()
-        self.scaler.scale(total * share).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(self.scaler.scale(total * share))
         for number, (adversary, _) in self.adversaries.items():
             if iteration >= self.terms[number][0].begin:
-                (adversary.discriminate(outputs, inputs) * share).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(adversary.discriminate(outputs, inputs) * share)
         return outputs, values * share
 
     def gradients(self) -> list[torch.Tensor]:

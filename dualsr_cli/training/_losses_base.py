@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dualsr_cli.errors import UsageError
 from dualsr_cli.networks import Inputs, Outputs
 
 
@@ -23,16 +24,20 @@ class Loss(nn.Module, ABC):
 
 
 def image_of(outputs: Outputs, name: str) -> torch.Tensor:
-    """The result, or a map of that name. Raises ValueError where there is none."""
+    """The result, or a map of that name. Raises UsageError where there is none."""
     if not name:
         return outputs.sr
     if name not in outputs.maps:
-        raise ValueError(f"the network gives no {name!r}")
+        raise UsageError(
+            f"a loss of the recipe needs {name!r}, which this network does not give: take another"
+        )
     return outputs.maps[name]
 
 
 def truth_of(inputs: Inputs) -> torch.Tensor:
-    """hr. Raises ValueError where there is none."""
+    """hr. Raises UsageError where there is none."""
     if inputs.hr is None:
-        raise ValueError("this loss needs the truth, which the data has not")
+        raise UsageError(
+            "a loss of the recipe needs the truth, which data of this kind has not: take triplets"
+        )
     return inputs.hr

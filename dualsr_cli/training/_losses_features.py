@@ -136,7 +136,7 @@ class Fidelity(_Features):
         for layer, weight in self.weights.items():
             size = (found[layer].shape[2], found[layer].shape[3])
             distance = contextual_distance(found[layer], reference[layer], self.bandwidth)
-            trust = F.adaptive_avg_pool2d(outputs.maps["confidence"].detach().float(), size)
+            trust = F.adaptive_avg_pool2d(image_of(outputs, "confidence").detach().float(), size)
             trust = trust.clamp(min=0).flatten(1)
             mean = (distance * trust).sum(dim=1) / trust.sum(dim=1).clamp(min=_EPSILON)
             total = total + weight * mean.mean()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from dualsr_cli.networks import Inputs, Outputs, pretrained_vgg
-from dualsr_cli.training._losses_base import Loss, truth_of
+from dualsr_cli.training._losses_base import Loss, image_of, truth_of
 
 _CELL = 4  # LR pixels of a place of the Student's query, and Ref's of one of its key
 
@@ -25,7 +25,7 @@ class Distillation(Loss):
         self.teacher = pretrained_vgg("vgg16", ["relu3_1"])
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        query, key = outputs.maps["query"], outputs.maps["key"]
+        query, key = image_of(outputs, "query"), image_of(outputs, "key")
         with torch.no_grad():
             seen, shown = (
                 F.adaptive_avg_pool2d(
@@ -51,7 +51,7 @@ class Correspondence(Loss):
         self.margin, self.radius = margin, radius
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        query, key = outputs.maps["query"], outputs.maps["key"]
+        query, key = image_of(outputs, "query"), image_of(outputs, "key")
         height, width = key.shape[2:]
         scale = inputs.ref.shape[2] // int(inputs.box[0, 2] - inputs.box[0, 0])
         rows = torch.arange(query.shape[2], device=query.device)

@@ -88,14 +88,14 @@ class DomainAware(Loss):
     """mean |e_ref - e_truth| of DM3Net's embeddings; its eq. 9 is lost, l1 is the prototype's."""
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        return F.l1_loss(outputs.maps["embedding"], outputs.maps["embedding_truth"])
+        return F.l1_loss(image_of(outputs, "embedding"), image_of(outputs, "embedding_truth"))
 
 
 class MaskLabel(Loss):
     """mean (Mask - label)^2: SDDuSR 3.4; label: the half of HR that is richer in detail."""
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        mask = outputs.maps["mask"][:, 0]
+        mask = image_of(outputs, "mask")[:, 0]
         label = detail_mask(truth_of(inputs), (mask.shape[1], mask.shape[2]))
         return F.mse_loss(mask, label.to(mask.dtype))
 
@@ -104,14 +104,14 @@ class Centroid(Loss):
     """SelfDZSR eq. 9, which its degradation network sums over its kernels."""
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        return outputs.maps["centroid"]
+        return image_of(outputs, "centroid")
 
 
 class Warping(Loss):
     """mean |I_gt - I_wref|: AWnet eq. 10; the mean over the references where there are several."""
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        warped = outputs.maps["warped"]
+        warped = image_of(outputs, "warped")
         truth = truth_of(inputs)
         return F.l1_loss(warped, truth.repeat(1, warped.shape[1] // 3, 1, 1))
 
@@ -130,7 +130,7 @@ class EndPointError(Loss):
 
     def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
         if not isinstance(inputs, FlowInputs) or inputs.flow is None:
-            raise ValueError("the end-point error needs data of the kind flow")
+            raise UsageError("the end-point error needs data of the kind flow: correct the recipe")
         truth = inputs.flow
         flows = [flow for name, flow in outputs.maps.items() if name.startswith("flow/")]
         total = torch.zeros((), device=truth.device)

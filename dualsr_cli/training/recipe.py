@@ -254,7 +254,7 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         if not isinstance(value, dict) or len(value) > 64:
             raise ValueError(f"{where} is a mapping with 64 keys at most")
         return {
-            str(key)[:200]: _typed(item, arguments[1], f"{where}, {str(key)[:50]},")
+            _key(key): _typed(item, arguments[1], f"{where}, {_key(key)},")
             for key, item in value.items()
         }
     if kind is Any:
@@ -272,7 +272,9 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
     if kind is str and isinstance(value, str) and value.isprintable() and len(value) <= 1000:
         return value
     name = {bool: "true or false", int: "a whole number", float: "a number", str: "a line of text"}
-    raise ValueError(f"{where} is {name[kind]}, not {str(value)[:50]!r}")
+    # A list may have been made of few bytes and be endless when it is written out.
+    shown = repr(str(value)[:50]) if isinstance(value, str | int | float) else "that"
+    raise ValueError(f"{where} is {name[kind]}, not {shown}")
 
 
 def _built(value: Any, kind: type, where: str) -> Any:
@@ -280,7 +282,7 @@ def _built(value: Any, kind: type, where: str) -> Any:
         raise ValueError(f"{where} is a mapping")
     hints = typing.get_type_hints(kind)
     known = {each.name: each for each in dataclasses.fields(kind)}
-    if unknown := [repr(str(key)[:50]) for key in value if key not in known]:
+    if unknown := [repr(_key(key)) for key in value if key not in known]:
         raise ValueError(f"{where} has unknown keys: {', '.join(unknown[:3])}")
     needed = [
         name
@@ -301,8 +303,15 @@ def _plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, list) and depth < 1 and len(value) <= 64:
         return tuple(_plain(item, where, depth + 1) for item in value)
     if isinstance(value, dict) and depth < 1 and len(value) <= 64:
-        return {str(key): _plain(item, where, depth + 1) for key, item in value.items()}
+        return {_key(key): _plain(item, where, depth + 1) for key, item in value.items()}
     raise ValueError(f"{where} has settings that are no numbers, words or lists of them")
+
+
+def _key(key: Any) -> str:
+    """The key of a mapping: a word, or what YAML makes of one, such as 4."""
+    if not isinstance(key, str | int | float):
+        raise ValueError("keys are words")
+    return str(key)[:50]
 
 
 def _check(fits: bool, sentence: str) -> None:

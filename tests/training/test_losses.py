@@ -277,9 +277,9 @@ def test_end_point_error_over_scales() -> None:
 def test_what_a_loss_misses_is_told() -> None:
     made, given = outputs(), inputs(hr=None)
     for name, sentence in (("l1", "needs the truth"), ("end-point-error", "kind flow")):
-        with pytest.raises(ValueError, match=sentence):
+        with pytest.raises(UsageError, match=sentence):
             value(name, made, given)
-    with pytest.raises(ValueError, match="gives no 'sr_truth'"):
+    with pytest.raises(UsageError, match="needs 'sr_truth', which this network does not give"):
         value("l1", made, inputs(), image="sr_truth")
     with pytest.raises(UsageError, match="there is no loss 'l3'"):
         build_loss("l3", {})

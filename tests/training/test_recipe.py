@@ -178,8 +178,19 @@ def test_hostile_files_are_refused_quickly(tmp_path: Path) -> None:
     laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"{chr(98 + n)}: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(12)
     )
-    deep = "source: " + "[" * 2000 + "]" * 2000
-    for text in (laughs, laughs.replace("a: &a", "settings: &a") + WHOLE, deep, "x" * (1 << 17)):
+    deep = "source: " + "[" * 1200 + "]" * 1200
+    laughing = [
+        laughs + WHOLE.replace(old, new)
+        for old, new in (
+            ("a test", "*k"),
+            ("{all: 1e-4}", "*k"),
+            ("{all: 1e-4}", "{all: *k}"),
+            ("[16, 16]", "*k"),
+            ("- loss: l1", "- {loss: l1, settings: {a: *k}}"),
+            ("batch: 2", "batch: *k"),
+        )
+    ]
+    for text in (laughs, *laughing, deep, "x" * (1 << 17)):
         with pytest.raises(InputError):
             read_recipe(written(tmp_path, text))
     with pytest.raises(InputError, match="does not exist"):

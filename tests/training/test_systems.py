@@ -58,7 +58,11 @@ class Sample:
         return self.inputs
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if name.endswith("-compact")])
+@pytest.mark.parametrize(
+    "name",
+    # dcsr-sra's first stage is all of dcsr.
+    [name for name in list_recipes() if name.endswith("-compact") and name != "dcsr-compact"],
+)
 def test_the_loss_of_each_compact_recipe_falls(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
     stages = tuple(
