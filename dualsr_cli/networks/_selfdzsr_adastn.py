@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from dualsr_cli.networks.contract import Window
 
 _TAPS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # G of eq. 6
 
@@ -17,6 +19,9 @@ class AdaSTN(nn.Module):
     Each pixel's nine taps lie on P = A G + b (eq. 5), A and b found from the features and those
     of the guide; a depthwise convolution reads there (eq. 7).
     """
+
+    RADIUS = 4
+    """Pixels around a place that its taps are found from. They may lie anywhere."""
 
     regular_matrix: torch.Tensor
 
@@ -34,14 +39,27 @@ class AdaSTN(nn.Module):
         self, features: torch.Tensor, guide: torch.Tensor, dropped: torch.Tensor | None = None
     ) -> torch.Tensor:
         """(B, C, H, W), the guide alike -> (B, C, H, W). dropped: (B,) bool, left in place."""
-        both = self.concat2(self.concat(torch.cat([features, guide], dim=1)))
-        matrix = self.transform_matrix_conv(both).unflatten(1, (2, 2))  # A: (B, 2, 2, H, W)
-        shift = self.translation_conv(both)  # b: (B, 2, H, W)
-        points = (down * matrix[:, :, 0] + right * matrix[:, :, 1] + shift for down, right in _TAPS)
-        bent = F.leaky_relu(self.adapt_conv(features, points), 0.2)
+        bent = self.bend(features, self.taps(features, guide))
         if dropped is None:
             return bent
         return torch.where(dropped[:, None, None, None], self.in_place(features), bent)
+
+    def taps(self, features: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
+        """P: how far down and right of its pixel each tap lies, (B, 9, 2, H, W) in pixels."""
+        both = self.concat2(self.concat(torch.cat([features, guide], dim=1)))
+        matrix = self.transform_matrix_conv(both).unflatten(1, (2, 2))  # A: (B, 2, 2, H, W)
+        shift = self.translation_conv(both)  # b: (B, 2, H, W)
+        return torch.stack(
+            [down * matrix[:, :, 0] + right * matrix[:, :, 1] + shift for down, right in _TAPS], 1
+        )
+
+    def bend(
+        self, features: torch.Tensor, taps: torch.Tensor, corner: tuple[int, int] = (0, 0)
+    ) -> torch.Tensor:
+        """features (B, C, h, w) read at taps (B, 9, 2, H, W), of a window that begins at `corner`
+        of the features -> (B, C, H, W).
+        """
+        return F.leaky_relu(self.adapt_conv(features, taps.unbind(1), corner), 0.2)
 
     def in_place(self, features: torch.Tensor) -> torch.Tensor:
         """P = 0: all taps read their own pixel, and only the sum of their weights counts."""
@@ -60,17 +78,23 @@ class DeformableConv(nn.Conv2d):
         super().__init__(width, width, 3, padding=1, groups=width, bias=bias)
 
     def forward(  # type: ignore[override]
-        self, features: torch.Tensor, points: Iterable[torch.Tensor]
+        self,
+        features: torch.Tensor,
+        points: Iterable[torch.Tensor],
+        corner: tuple[int, int] = (0, 0),
     ) -> torch.Tensor:
         """features (B, C, h, w) -> (B, C, H, W).
 
         points: for each tap (B, 2, H, W), how far down and right of a pixel of the result it
-        reads, in pixels; beyond the features lie zeros.
+        reads, in pixels; beyond the features lie zeros. corner: the place of the features where
+        the result's first pixel lies.
         """
         weights = self.weight.flatten(1)  # (C, 9)
+        # Half precision knows no single pixels beyond the 2048th, and fewer places between them.
+        precise = features.to(torch.promote_types(features.dtype, torch.float32))
         total: torch.Tensor | None = None
         for n, reach in enumerate(points):
-            read = _read(features, reach) * weights[:, n, None, None]
+            read = _read(precise, reach, corner).to(features.dtype) * weights[:, n, None, None]
             total = read if total is None else total + read
         assert total is not None
         return total if self.bias is None else total + self.bias[:, None, None]
@@ -82,19 +106,37 @@ def taps_at(offsets: torch.Tensor) -> Iterator[torch.Tensor]:
         yield offsets[:, 2 * n : 2 * n + 2] + offsets.new_tensor(tap)[:, None, None]
 
 
-def _read(features: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
+def read_by(taps: torch.Tensor, window: Window, size: Sequence[int]) -> Window:
+    """The pixels of a map of `size` that taps (B, 9, 2, h, w) of one of its windows read."""
+    ends: list[tuple[int, int]] = []
+    for axis in (0, 1):
+        places = torch.arange(window[axis], window[axis + 2], device=taps.device)
+        places = taps[:, :, axis].float() + (places[:, None] if axis == 0 else places)
+        low, high = (
+            int(place.nan_to_num().clamp(-2, size[axis]).floor()) for place in places.aminmax()
+        )
+        # One more on each side, for places that are rounded otherwise where they are read.
+        first = min(max(low - 1, 0), size[axis] - 1)
+        ends.append((first, min(max(high + 3, first + 1), size[axis])))
+    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
+
+
+def _read(features: torch.Tensor, reach: torch.Tensor, corner: tuple[int, int]) -> torch.Tensor:
     """features (B, C, h, w) at q + reach(q), reach (B, 2, H, W), bilinearly -> (B, C, H, W)."""
-    # Half precision knows no single pixels beyond the 2048th, and fewer places between them.
-    work = torch.promote_types(torch.promote_types(features.dtype, reach.dtype), torch.float32)
-    down, right = reach.to(work).unbind(dim=1)
-    rows = torch.arange(reach.shape[2], device=reach.device, dtype=work)[:, None] + down
-    columns = torch.arange(reach.shape[3], device=reach.device, dtype=work) + right
+    down, right = reach.to(features.dtype).unbind(dim=1)
+    rows, columns = (
+        torch.arange(first, first + side, device=reach.device, dtype=features.dtype)
+        for first, side in zip(corner, reach.shape[2:], strict=True)
+    )
     # grid_sample counts from -1 to 1 between the outer edges of the border pixels.
     grid = torch.stack(
-        [(2 * columns + 1) / features.shape[3] - 1, (2 * rows + 1) / features.shape[2] - 1], dim=3
+        [
+            (2 * (columns + right) + 1) / features.shape[3] - 1,
+            (2 * (rows[:, None] + down) + 1) / features.shape[2] - 1,
+        ],
+        dim=3,
     )
-    read = F.grid_sample(features.to(work), grid, align_corners=False)
-    return read.to(features.dtype)
+    return F.grid_sample(features, grid, align_corners=False)
 
 
 def _depthwise(channels: int, width: int, groups: int) -> nn.Sequential:

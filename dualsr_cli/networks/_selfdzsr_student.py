@@ -12,12 +12,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import search
+from dualsr_cli.networks._corners import needed, stretched
+from dualsr_cli.networks._selfdzsr_search import search_rows
+from dualsr_cli.networks._windows import assembled, cut, grown, reduced
+from dualsr_cli.networks.contract import Window
 
 CELL = 4  # pixels of an image to one place of its matching features, along each axis
 LEAST = 3 * CELL  # pixels of a side that a patch of 3 x 3 places fits in
 
 _REACH = 5  # pixels: the radius of five 3x3 convolutions
-_HELD = 1 << 18  # pixels of a band that is worked on at once: 256 MiB of its 256 features
 
 
 class Student(nn.Module):
@@ -36,14 +39,14 @@ class Student(nn.Module):
         """Two images (B, 3, H, W), RGB, 0..1 -> their features (B, C, H // 4, W // 4)."""
         return self.query(lr), self.key(ref)
 
-    def query(self, lr: torch.Tensor) -> torch.Tensor:
-        """The features of LR."""
-        features: torch.Tensor = self.feature_extraction_image1(lr)
+    def query(self, lr: torch.Tensor, tile: int | None = None) -> torch.Tensor:
+        """The features of LR, made for squares of `tile` pixels at a time, or all at once."""
+        features: torch.Tensor = self.feature_extraction_image1(lr, tile)
         return features
 
-    def key(self, ref: torch.Tensor) -> torch.Tensor:
+    def key(self, ref: torch.Tensor, tile: int | None = None) -> torch.Tensor:
         """The features of Ref, whose sides need not be those of LR."""
-        features: torch.Tensor = self.feature_extraction_image2(ref)
+        features: torch.Tensor = self.feature_extraction_image2(ref, tile)
         return features
 
 
@@ -70,76 +73,68 @@ class _Branch(nn.Module):
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: torch.Tensor, tile: int | None = None) -> torch.Tensor:
         """(B, 3, H, W) -> (B, C, H // 4, W // 4): all features, drawn together bilinearly.
 
-        Without pools the features have the image's own size: they are made for a band of rows at a
-        time, of which only what the result's rows need is kept.
+        Without pools the features have the image's own size, of which a window alone is held.
         """
         image = (image - self.mean) / self.std
-        height, width = image.shape[2:]
-        rows, columns = height // CELL, width // CELL
-        above, below, share = corner_aligned(height, rows)
-        share = share[:, None].to(image)
-        found = []
-        for band in torch.split(torch.arange(rows), max(1, _HELD // (CELL * width))):
-            start = max(0, int(above[band[0]]) - _REACH)
-            stop = min(height, int(below[band[-1]]) + 1 + _REACH)
-            features = self.model(image[:, :, start:stop])  # (B, C, stop - start, W)
-            upper = features[:, :, (above[band] - start).to(image.device)]
-            lower = features[:, :, (below[band] - start).to(image.device)]
-            lines = torch.lerp(upper, lower, share[band.to(image.device)].to(upper.dtype))
-            size = (len(band), columns)
-            found.append(F.interpolate(lines, size, mode="bilinear", align_corners=True))
-        return torch.cat(found, dim=2)
+        size = image.shape[2:]
+        places = size[0] // CELL, size[1] // CELL
 
+        def features(window: Window) -> tuple[torch.Tensor]:
+            own = reduced(window, CELL)
+            seen = grown(needed(size, places, own), _REACH, size)
+            return (stretched(self.model(cut(image, seen)), size, places, own, seen[:2]),)
 
-def corner_aligned(height: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Bilinear resizing with corners on corners (align_corners), of rows: (rows,) each.
-
-    The row above each of the result's, the one below it, and the share that the latter has.
-    """
-    place = torch.arange(rows, dtype=torch.float32) * ((height - 1) / max(1, rows - 1))
-    above = place.long().clamp(max=height - 1)
-    return above, (above + 1).clamp(max=height - 1), place - above
+        return assembled((CELL * places[0], CELL * places[1]), tile, features)[0]
 
 
 def match(query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where Ref has what LR shows, for the nine taps of a 3x3 convolution over LR's pixels.
+    """Where Ref has what LR shows.
 
     query: (B, C, h, w) of LR, key: (B, C, h', w') of Ref, 3 places at least along each axis.
-    Returns the taps' offsets (B, 18, 4 h, 4 w), y and x of each tap in turn, in pixels: tap t of
-    pixel q reads Ref at q + t + offset. And the similarity (B, 1, h, w) of the matches.
+    Returns the flow (B, 2, h, w), how many places down and right of its own a query's key lies, and
+    the similarity (B, 1, h, w) of the matches.
 
     As published, features are normalised at each place and then as patches of 3 x 3, patches that
-    reach beyond a map take no part, and a query without a match has the offset 0.
+    reach beyond a map take no part, and a query without a match has the flow 0.
     """
+    height, width = query.shape[2:]
     with torch.no_grad():
-        found = search(
-            F.normalize(query.float(), dim=1),
-            F.normalize(key.float(), dim=1),
-            padding="zeros",
-            query_mask=_inner(query),
-            key_mask=_inner(key),
-        )
-        height, width = query.shape[2:]
+        query, key = (F.normalize(features.float(), dim=1) for features in (query, key))
+        if query.device.type == "cpu" and bool(query.isfinite().all() & key.isfinite().all()):
+            found = search_rows(query, key)
+        else:
+            own, other = _inner(query), _inner(key)
+            found = search(query, key, padding="zeros", query_mask=own, key_mask=other)
         rows, columns = found.places()
         rows = rows - torch.arange(height, device=rows.device)[:, None]
         columns = columns - torch.arange(width, device=columns.device)
-        flow = torch.stack([rows, columns], dim=1)  # (B, 2, h, w), in places
+        flow = torch.stack([rows, columns], dim=1)
         flow = flow.masked_fill((found.index < 0)[:, None], 0).float()
-        # The published order: the tap that lies t from a place takes the flow of the place -t
-        # from it, so that nine matches have a say in each pixel.
-        flow = F.pad(flow, (1, 1, 1, 1))
-        taps = [
-            flow[:, :, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
-            for down in range(3)
-            for right in range(3)
-        ]
-        offsets = torch.cat(taps, dim=1)
-        size = (CELL * height, CELL * width)
-        offsets = F.interpolate(offsets, size, mode="bilinear", align_corners=True) * CELL
-    return offsets, found.similarity[:, None]
+    return flow, found.similarity[:, None]
+
+
+def tap_offsets(flow: torch.Tensor, window: Window) -> torch.Tensor:
+    """How far the nine taps of a 3x3 convolution over LR's pixels are moved, to read the matches.
+
+    flow: (B, 2, h, w), as of `match`; window: of the 4 h x 4 w pixels of LR. Returns (B, 18, ...),
+    y and x of each tap in turn, in pixels: tap t of pixel q reads Ref at q + t + offset.
+    """
+    size = flow.shape[2:]
+    pixels = CELL * size[0], CELL * size[1]
+    own = needed(size, pixels, window)
+    # The published order: the tap that lies t from a place takes the flow of the place -t from it,
+    # so that nine matches have a say in each pixel.
+    around = cut(F.pad(flow, (1, 1, 1, 1)), (own[0], own[1], own[2] + 2, own[3] + 2))
+    height, width = own[2] - own[0], own[3] - own[1]
+    taps = [
+        around[:, :, 2 - down : 2 - down + height, 2 - right : 2 - right + width]
+        for down in range(3)
+        for right in range(3)
+    ]
+    return stretched(torch.cat(taps, dim=1), size, pixels, window, own[:2]) * CELL
 
 
 def _inner(features: torch.Tensor) -> torch.Tensor:

@@ -13,11 +13,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks.contract import Inputs, Outputs
-from dualsr_cli.networks.pwcnet import STRIDE, PWCNet, PWCNetConfig, warp
+from dualsr_cli.networks._corners import stretched
+from dualsr_cli.networks._windows import cut, grown, moved, reduced, scaled, within
+from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window
+from dualsr_cli.networks.pwcnet import (
+    STRIDE,
+    PWCNet,
+    PWCNetConfig,
+    lies_within,
+    pointed_at,
+    sample,
+)
 
 _KERNEL = 5  # pixels, the sides of a dynamic filter
 _TAPS = _KERNEL**2
+_FLOW_CELL = 4  # pixels of the result to one of the flow
 
 
 @dataclass(frozen=True)
@@ -57,22 +67,24 @@ class AWnetConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
-    """One batch, aligned, once per image: N references on a frame of (H, W), multiples of 64.
+class Encoded:
+    """One batch, aligned: N references on a frame of (H, W), multiples of 64.
 
-    upscaled: (B, 3, H, W). warped: (B, 3 N, H, W), zero where a reference shows nothing. flow:
-    (B, 2 N, H, W) in pixels of the result, x before y. inside: (B, N, H, W), 1 where the reference
-    shows something and else 0. result: (top, left, bottom, right) of the result in the frame.
+    upscaled: (B, 3, H, W). references: N of (B, 3, s h, s w); boxes: (B, 4), where they lie in the
+    frame, and shown: (B, 4), the same with the frame's padding where they touch the result's
+    border. flow: (B, 2 N, H / 4, W / 4) in pixels of the result, x before y. result: (top, left,
+    bottom, right) of the result in the frame.
     """
 
     upscaled: torch.Tensor
-    warped: torch.Tensor
+    references: tuple[torch.Tensor, ...]
+    boxes: torch.Tensor
+    shown: torch.Tensor
     flow: torch.Tensor
-    inside: torch.Tensor
-    result: tuple[int, int, int, int]
+    result: Window
 
 
-class AWnet(nn.Module):
+class AWnet(Network[Encoded]):
     """`Inputs` -> `Outputs`, RGB; the state dict has the names of the published files.
 
     `ref` and `more_refs` are the N references, all with the same box; what of a reference lies
@@ -81,9 +93,6 @@ class AWnet(nn.Module):
     warping loss takes (equation 10); "mask" (B, N), M of equations 6 and 9; "weight" (B, N), how
     much of a pixel comes from each reference, 0..1 (equation 12).
     """
-
-    MARGIN = 128
-    """Pixels that a window of `fuse` needs around what is kept of it; a multiple of 8."""
 
     def __init__(self, config: AWnetConfig) -> None:
         super().__init__()
@@ -95,75 +104,109 @@ class AWnet(nn.Module):
         shares = 1 if config.references == 1 else config.references + 1
         self.mask = FusionNet(taken, config.features, _TAPS * config.references + shares)
 
+    @property
+    def scale(self) -> int:
+        return self.config.scale
+
+    @property
+    def margin(self) -> int:
+        """What the U-net sees, and up to where its windows may begin."""
+        return -(-(FusionNet.RADIUS + FusionNet.STRIDE - 1) // self.config.scale)
+
+    @property
+    def memory(self) -> Memory:
+        """From the peaks of processes that encoded photos and rendered windows of two sizes."""
+        config, pixels = self.config, self.config.scale**2
+        matched = sum(width / 4**level for level, width in enumerate(config.flow_pyramid[1:], 2))
+        return Memory(
+            image=pixels * (9 + 2 * matched),  # both frames, in pixels and in features
+            reference=0,
+            window=pixels * (11 * config.features[0] + 35 * config.references + 25),
+        )
+
     def forward(self, inputs: Inputs) -> Outputs:
         """Any size. Raises ValueError where references are too few, too many or of a wrong size."""
-        scene = self.align(inputs)
-        return self.fuse(scene, scene.result)
+        encoded = self.encode(inputs)
+        return self.render(encoded, (0, 0, *inputs.lr.shape[2:]))
 
-    def align(self, inputs: Inputs) -> Scene:
-        """What is done once per image: upscaling, flow and warping. Raises as `forward`.
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        """Upscaling and flow. Raises as `forward`.
 
         Mixed precision does not touch it: in half precision a flow is off by tenths of a pixel,
         and the fusion has most of the work.
         """
         references = self._references(inputs)
         with torch.autocast(inputs.lr.device.type, enabled=False):
-            return self._align(inputs, references)
+            return self._aligned(inputs, references, tile)
 
-    def _align(self, inputs: Inputs, references: tuple[torch.Tensor, ...]) -> Scene:
+    def _aligned(
+        self, inputs: Inputs, references: tuple[torch.Tensor, ...], tile: int | None
+    ) -> Encoded:
         scale = self.config.scale
         upscaled = F.interpolate(inputs.lr, scale_factor=scale, mode="bicubic")
         if self.training and self.config.noise_variance:
             upscaled = upscaled + self.config.noise_variance**0.5 * torch.randn_like(upscaled)
         height, width = upscaled.shape[2:]
         top, left = (-height % STRIDE) // 2, (-width % STRIDE) // 2
-        bottom, right = top + height, left + width
         padding = (left, -width % STRIDE - left, top, -height % STRIDE - top)
         boxes = [[scale * edge for edge in box] for box in inputs.box.tolist()]
-        frame = torch.tensor(
-            [_padded_box(box, (height, width), padding) for box in boxes], device=upscaled.device
-        )
+        shown = [_padded_box(box, (height, width), padding) for box in boxes]
+        # A pixel of the flow takes as many numbers as some dozen pixels of the result in the U-net.
+        pixels = None if tile is None else scale * tile
+        side = None if pixels is None else max(CELL, pixels // 2 // CELL * CELL)
         first = F.pad(upscaled, padding, mode="replicate")
-        encoded = self.FlowNet.encode(first)
-        warped, flows, insides = [], [], []
+        encoded = self.FlowNet.encode(first, pixels)
+        flows = []
         for reference in references:
             # The flow has to see something beyond the box: there, the image itself.
             placed = F.pad(_placed(reference, upscaled, boxes), padding, mode="replicate")
-            flow = self.FlowNet.flows(encoded, self.FlowNet.encode(placed))[0]
-            flow = F.interpolate(flow, scale_factor=4, mode="bilinear", align_corners=False)
-            moved, inside = warp(placed, flow, frame)
-            warped.append(moved * inside)
-            flows.append(flow)
-            insides.append(inside)
-        return Scene(
+            other = self.FlowNet.encode(placed, pixels)
+            flows.append(self.FlowNet.flows(encoded, other, side)[0])
+        return Encoded(
             first,
-            torch.cat(warped, 1),
+            references,
+            torch.tensor([moved((b[0], b[1], b[2], b[3]), top, left) for b in boxes]),
+            torch.tensor(shown),
             torch.cat(flows, 1),
-            torch.cat(insides, 1),
-            (top, left, bottom, right),
+            (top, left, top + height, left + width),
         )
 
-    def fuse(self, scene: Scene, window: tuple[int, int, int, int]) -> Outputs:
-        """The result in a window (top, left, bottom, right) of the scene's frame.
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        """The contract's; maps: those of the class, of the window."""
+        top, left = encoded.result[:2]
+        own = moved(scaled(window, self.config.scale), top, left)
+        seen = self._seen(encoded, own)
+        outputs = self._fused(encoded, seen)
+        inner = within(own, seen)
+        maps = {name: cut(values, inner) for name, values in outputs.maps.items()}
+        return Outputs(cut(outputs.sr, inner), maps)
 
-        A window that is not the whole result is right from `MARGIN` pixels inside its edges on,
-        those of the frame aside; its edges are multiples of 8 then. Raises ValueError else.
-        """
-        frame = (0, 0, *scene.upscaled.shape[2:])
-        seen = frame if window == scene.result else window
-        if any(edge % FusionNet.STRIDE for edge in seen):
-            raise ValueError(f"edges of the window {seen} are no multiples of {FusionNet.STRIDE}")
-        part = (..., slice(seen[0], seen[2]), slice(seen[1], seen[3]))
-        upscaled, warped, flow = scene.upscaled[part], scene.warped[part], scene.flow[part]
+    def _seen(self, encoded: Encoded, window: Window) -> Window:
+        """The window with all that it depends on, as far as the frame goes, in whole strides."""
+        size, stride = encoded.upscaled.shape[2:], FusionNet.STRIDE
+        top, left, bottom, right = grown(window, FusionNet.RADIUS, size)
+        return (
+            top // stride * stride,
+            left // stride * stride,
+            -(-bottom // stride) * stride,
+            -(-right // stride) * stride,
+        )
+
+    def _fused(self, encoded: Encoded, window: Window) -> Outputs:
+        """The result in a window of the frame, right but for what its border lacks beyond it."""
+        frame = encoded.upscaled.shape[2:]
+        upscaled = cut(encoded.upscaled, window)
+        flow = _enlarged(encoded.flow, window)
+        warped, inside = self._warped(encoded, flow, window)
         count = self.config.references
         residual = warped - upscaled.repeat(1, count, 1, 1)
         # (B, 8 N + 3, H, W). The flow learns by the warped pixels alone.
         features = torch.cat((warped, upscaled, flow, residual), 1).detach()
-        found = self.mask(features, seen[:2], frame[2:]).to(upscaled.dtype)
+        found = self.mask(features, window[:2], (frame[0], frame[1])).to(upscaled.dtype)
         filters, logits = found.split((_TAPS * count, found.shape[1] - _TAPS * count), 1)
         # Equations 6 and 9; what a reference cannot show is the image's share.
         shares = logits.sigmoid() if count == 1 else logits.softmax(1)[:, :count]
-        shares = shares * scene.inside[part]
+        shares = shares * inside
         own = 1 - shares.sum(1, keepdim=True)
         sr = own * upscaled  # equation 7
         sums = []
@@ -176,13 +219,23 @@ class AWnet(nn.Module):
         weight = shares * torch.stack(sums, 1).clamp(min=0)
         whole = own + weight.sum(1, keepdim=True)
         weight = weight / whole.clamp(min=torch.finfo(whole.dtype).tiny)
-        kept = (
-            ...,
-            slice(window[0] - seen[0], window[2] - seen[0]),
-            slice(window[1] - seen[1], window[3] - seen[1]),
-        )
-        maps = {"flow": flow, "warped": warped, "mask": shares, "weight": weight}
-        return Outputs(sr[kept], {name: values[kept] for name, values in maps.items()})
+        return Outputs(sr, {"flow": flow, "warped": warped, "mask": shares, "weight": weight})
+
+    def _warped(
+        self, encoded: Encoded, flow: torch.Tensor, window: Window
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The references where the flow (B, 2 N, h, w) of a window puts them: (B, 3 N, h, w), zero
+        where they show nothing, and (B, N, h, w), 1 where they do and else 0.
+        """
+        top, left = encoded.boxes.to(flow.device)[:, :2, None, None].unbind(1)
+        warped, insides = [], []
+        for number, reference in enumerate(encoded.references):
+            x, y = pointed_at(flow[:, 2 * number : 2 * number + 2], window[:2])
+            inside = lies_within(x, y, encoded.shown).to(reference.dtype)
+            # The border goes on into the frame's padding.
+            warped.append(sample(reference, x - left, y - top, "border") * inside)
+            insides.append(inside)
+        return torch.cat(warped, 1), torch.cat(insides, 1)
 
     def _references(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
         references = (inputs.ref, *inputs.more_refs)
@@ -205,6 +258,8 @@ class FusionNet(nn.Module):
     """
 
     STRIDE = 8
+    RADIUS = 112
+    """Pixels that it sees to each side, a multiple of the stride."""
 
     def __init__(self, taken: int, features: tuple[int, ...], given: int) -> None:
         super().__init__()
@@ -231,11 +286,11 @@ class FusionNet(nn.Module):
             kept.append(values)  # (B, features[level], H / 2^level, W / 2^level)
         for level in (3, 2, 1):
             coarse = 2**level
-            values = _doubled(
-                values,
-                (corner[0] // coarse, corner[1] // coarse),
-                (frame[0] // coarse, frame[1] // coarse),
-            )
+            start = corner[0] // coarse, corner[1] // coarse
+            size = frame[0] // coarse, frame[1] // coarse
+            own = (0, 0, values.shape[2], values.shape[3])
+            doubled = scaled(moved(own, *start), 2)
+            values = stretched(values, size, (2 * size[0], 2 * size[1]), doubled, start)
             for name in (f"mask_Res{level}_1u", f"mask_Res{level}_2u"):
                 values = self.get_submodule(name)(values)
             values = values + kept[level - 1]
@@ -270,26 +325,14 @@ def _filtered(image: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
     return result
 
 
-def _doubled(values: torch.Tensor, corner: tuple[int, int], frame: tuple[int, int]) -> torch.Tensor:
-    """Twice the sides, bilinear, corners on corners, as the whole frame of which this is a window.
-
-    Where corners lie on corners, what lies between two pixels depends on the frame's size.
-    """
-    if values.shape[2:] == frame:
-        return F.interpolate(values, scale_factor=2, mode="bilinear", align_corners=True)
-    for dim, start, length in zip((2, 3), corner, frame, strict=True):
-        size = values.shape[dim]
-        # In single precision, as in the branch above, so that both round alike.
-        place = torch.arange(2 * start, 2 * (start + size), device=values.device).float()
-        place = place * ((length - 1) / (2 * length - 1))
-        share = place.frac().to(values.dtype)
-        # Beyond the window there is nothing to go between: its margin is not kept.
-        before = (place.long() - start).clamp(0, size - 1)
-        after = (before + 1).clamp(max=size - 1)
-        share = share[:, None] if dim == 2 else share
-        low, high = values.index_select(dim, before), values.index_select(dim, after)
-        values = low + share * (high - low)
-    return values
+def _enlarged(flow: torch.Tensor, window: Window) -> torch.Tensor:
+    """A window, in fours of pixels, of a flow (B, C, h, w) enlarged to 4 h x 4 w, bilinearly."""
+    own = reduced(window, _FLOW_CELL)
+    seen = grown(own, 1, flow.shape[2:])
+    enlarged = F.interpolate(
+        cut(flow, seen), scale_factor=_FLOW_CELL, mode="bilinear", align_corners=False
+    )
+    return cut(enlarged, scaled(within(own, seen), _FLOW_CELL))
 
 
 def _placed(reference: torch.Tensor, image: torch.Tensor, boxes: list[list[int]]) -> torch.Tensor:

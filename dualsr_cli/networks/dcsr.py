@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.matching import Correspondence, coarse_boxes, reassemble, search
-from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.matching import Correspondence, coarse_boxes, search
+from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
+from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 
 _MEAN = (0.485, 0.456, 0.406)  # of ImageNet's R, G and B
 _STD = (0.229, 0.224, 0.225)
 _SLOPE = 0.2
 _MATCH_CHANNELS = 16
-_HALO = 3  # places around a tile that its own query patches depend on
+_REACH = 2  # places around one that its matching features depend on
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,10 @@ class DCSRConfig:
 
     tile: the side, in LR pixels, of the squares of LR that search one window of the reference; even
     with match_half. reach: how far that window goes beyond the square it belongs to, in LR pixels.
-    Raises ValueError for what cannot be.
-    """
 
-    COMPACT: ClassVar[DCSRConfig]
-    """Quick enough to be trained and run on two CPU cores."""
+    skip: whether LR, enlarged bicubically, is added to the result, as it is not in the published
+    network. Raises ValueError for what cannot be.
+    """
 
     scale: int = 2
     n_feats: int = 64
@@ -54,6 +53,7 @@ class DCSRConfig:
     match_half: bool = False
     tile: int = 128
     reach: int = 32
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 4):
@@ -66,6 +66,11 @@ class DCSRConfig:
         if self.tile < 8 or self.reach < 0 or (self.tile % 2 and self.match_half):
             raise ValueError(f"no search in tiles of {self.tile}, {self.reach} pixels around them")
 
+    @classmethod
+    def compact(cls, scale: int = 2) -> DCSRConfig:
+        """The same architecture with a skip, small enough for two processor cores."""
+        return cls(scale, n_feats=24, blocks=2, match_feats=16, skip=True)
+
     @property
     def step(self) -> int:
         """LR pixels from one place of the matching features to the next."""
@@ -77,27 +82,35 @@ class DCSRConfig:
         return (1, 2, 4)[: self.scale.bit_length()]
 
 
-DCSRConfig.COMPACT = DCSRConfig(n_feats=24, blocks=2, match_feats=16)
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What matches take over: each place's own cell of pixels, as channels (see `_cells`).
+
+    A level's cell has its factor times `step` pixels along each axis. features: (B, n * cell^2, Hk,
+    Wk) for each level, coarse to fine; guides: the image alike, (B, 3 * cell^2, Hk, Wk) for each
+    level but the first; high_band: I^Ref - I^Ref down up, as the last of them.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    guides: tuple[torch.Tensor, ...]
+    high_band: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """A reference, encoded once for all tiles of an image. h and w are those of its box in lr.
+class Encoded:
+    """What is made once for an image: lr (B, 3, ...), its sides multiples of `step`; its matches.
 
-    image: (B, 3, s * h, s * w), its sides multiples of what the levels need. key: (B, 16, h / step,
-    w / step), the matching features. high_band: I^Ref - I^Ref down up, like image. features: (B, n,
-    f * h, f * w) for each level's factor f, coarse to fine; guides: the image at the same sizes.
+    size: (H, W) of LR as it came.
     """
 
-    image: torch.Tensor
-    key: torch.Tensor
-    high_band: torch.Tensor
-    features: tuple[torch.Tensor, ...]
-    guides: tuple[torch.Tensor, ...]
+    lr: torch.Tensor
+    found: Correspondence
+    reference: Reference
+    size: tuple[int, int]
 
 
-class DCSR(nn.Module):
-    """The network. `forward` is the way to use it; its three steps can be taken one by one."""
+class DCSR(Network[Encoded]):
+    """The network. `forward` is the way to use it; its steps can be taken one by one."""
 
     def __init__(self, config: DCSRConfig | None = None) -> None:
         super().__init__()
@@ -134,6 +147,30 @@ class DCSR(nn.Module):
         for level, factor in enumerate(config.factors[1:], 2):
             self.add_module(f"aa{level + 1}", AlignedAttention(factor * step))
 
+    @property
+    def scale(self) -> int:
+        return self.config.scale
+
+    @property
+    def margin(self) -> int:
+        """A multiple of 2, so that places of the matching features lie in a window or beside it."""
+        blocks = self.config.blocks
+        reach = (2 * blocks + 2) + 3 + (2 * blocks + 1) + 2 / self.config.scale
+        for factor in self.config.factors[1:]:
+            reach += (blocks + 1 + 3 + 4) / factor
+        return 2 * math.ceil(reach / 2)
+
+    @property
+    def memory(self) -> Memory:
+        """From the peaks of processes that encoded photos and rendered windows of two sizes."""
+        n_feats, scale = self.config.n_feats, self.config.scale
+        held = sum(factor**2 for factor in self.config.factors)
+        return Memory(
+            image=24,  # LR, enlarged for the matching, and the matches
+            reference=held * (n_feats + 3) + 3 * scale**2 + 40,  # also keys and what they are of
+            window=scale**2 * (9 * n_feats + 40),
+        )
+
     def forward(self, inputs: Inputs) -> Outputs:
         """Any size. Outputs.maps: "confidence" (B, 1, H', W'), the similarity of what was matched.
 
@@ -141,107 +178,128 @@ class DCSR(nn.Module):
         carries gradients to the matching features, as published. Raises ValueError for a reference
         that does not have `scale` times the size of its box.
         """
-        scale = self.config.scale
-        height, width = (scale * side for side in inputs.lr.shape[2:])
+        encoded = self.encode(inputs)
+        return self.render(encoded, (0, 0, *encoded.size))
+
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        """The matches and what they may take over."""
+        scale, step = self.config.scale, self.config.step
         top, left, bottom, right = inputs.box[0].tolist()
         if inputs.ref.shape[2:] != (scale * (bottom - top), scale * (right - left)):
             raise ValueError(
                 f"ref {tuple(inputs.ref.shape)} is not {scale} x its box of {bottom - top} x "
                 f"{right - left}"
             )
-        lr = _filled(inputs.lr, self.config.step)
-        reference = self.encode_reference(inputs.ref)
-        found = self.match(lr, reference, inputs.box)
-        sr = self.restore(lr, found, reference)[..., :height, :width]
-        return Outputs(sr, {"confidence": found.similarity[:, None]})
+        lr, ref = _filled(inputs.lr, step), _filled(inputs.ref, scale * step)
+        found = self.match(lr, ref, inputs.box, tile)
+        height, width = inputs.lr.shape[2:]
+        return Encoded(lr, found, self.encode_reference(ref, tile), (height, width))
 
-    @property
-    def margin(self) -> int:
-        """LR pixels around a tile that its result depends on in `restore`, a multiple of 2."""
-        blocks = self.config.blocks
-        reach = (2 * blocks + 2) + 3 + (2 * blocks + 1) + 2 / self.config.scale
-        for factor in self.config.factors[1:]:
-            reach += (blocks + 1 + 3 + 4) / factor
-        return 2 * math.ceil(reach / 2)
-
-    def encode_reference(self, ref: torch.Tensor) -> Reference:
-        """All that is made from ref (B, 3, s * h, s * w) alone; once for an image."""
-        scale = self.config.scale
-        image = _filled(ref, scale * self.config.step)
-        small = F.avg_pool2d(image, scale)
-        features: list[torch.Tensor] = []
-        values = image
-        for level in range(1, len(self.config.factors) + 1):
-            values = self.get_submodule(f"ref_encoder{level}")(values)
-            values = self.get_submodule(f"res{level}")(values)
-            features.insert(0, values)
-        return Reference(
-            image=image,
-            key=self.feature_match.features(self.feature_match.prepare(small)),
-            high_band=image - _enlarged(small, scale),
-            features=tuple(features),
-            guides=tuple(F.avg_pool2d(image, scale // factor) for factor in self.config.factors),
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        """The contract's; maps: the window's "confidence", as of `forward`."""
+        scale, step = self.config.scale, self.config.step
+        seen = grown(window, self.margin, encoded.lr.shape[2:])
+        found, places = encoded.found, reduced(seen, step)
+        part = Correspondence(
+            cut(found.index, places), cut(found.similarity, places), found.key_size
         )
+        sr = self.restore(cut(encoded.lr, seen), part, encoded.reference)
+        confidence = cut(found.similarity[:, None], reduced(window, step))
+        return Outputs(cut(sr, scaled(within(window, seen), scale)), {"confidence": confidence})
 
-    def match(self, lr: torch.Tensor, reference: Reference, box: torch.Tensor) -> Correspondence:
-        """The search, tile by tile, of eq. 1: index map P and confidence map C.
+    def encode_reference(self, ref: torch.Tensor, tile: int | None = None) -> Reference:
+        """All that matches may take from ref (B, 3, ...), sides multiples of scale * step."""
+        config = self.config
+        scale, step, factors = config.scale, config.step, config.factors
+        size = [side // scale for side in ref.shape[2:]]
+        # The encoder of a level sees blocks + 3 of its own pixels to each side.
+        pixels = (config.blocks + 3) * (2 ** len(factors) - 1)
+        reach = 2 * math.ceil(pixels / scale / 2)
 
-        lr: (B, 3, H, W), the whole image, H and W multiples of `step`; box: (B, 4), as of `Inputs`.
-        Returns (B, H / step, W / step) of indices into reference.key.
+        def parts(window: Window) -> list[torch.Tensor]:
+            seen = grown(window, reach, size)
+            values = image = cut(ref, scaled(seen, scale))
+            maps: list[tuple[int, torch.Tensor]] = []
+            for level, factor in enumerate(reversed(factors), 1):
+                values = self.get_submodule(f"ref_encoder{level}")(values)
+                values = self.get_submodule(f"res{level}")(values)
+                maps.insert(0, (factor, values))
+            maps += [(factor, F.avg_pool2d(image, scale // factor)) for factor in factors[1:]]
+            maps.append((scale, image - _enlarged(F.avg_pool2d(image, scale), scale)))
+            own = within(window, seen)
+            return [_cells(cut(map, scaled(own, factor)), factor * step) for factor, map in maps]
 
-        A tile searches a window of the reference: that around its own place where it lies in the
-        box or less than a tile from it, or else that which coarse patch selection finds.
+        *made, high_band = assembled(size, tile, parts)
+        return Reference(tuple(made[: len(factors)]), tuple(made[len(factors) :]), high_band)
+
+    def match(
+        self, lr: torch.Tensor, ref: torch.Tensor, box: torch.Tensor, tile: int | None = None
+    ) -> Correspondence:
+        """The search, square by square, of eq. 1: index map P and confidence map C.
+
+        lr: (B, 3, H, W), sides multiples of `step`; ref: (B, 3, h, w), those of scale * step; box:
+        (B, 4), as of `Inputs`. Returns (B, H / step, W / step) of indices into the matching
+        features of the reference.
+
+        A square of `config.tile` searches a window of the reference: that around its own place
+        where it lies in the box or less than a square from it, or else that which coarse patch
+        selection finds.
         """
         config = self.config
+        key = self.key(ref, tile)
         prepared = self.feature_match.prepare(lr)
         size = [side // 2 for side in prepared.shape[2:]]
         side = config.tile // config.step
-        windows = self._windows(lr, reference, box)
+        keys = self._key_windows(lr, ref, key.shape[2:], box)
         rows = []
         for row, top in enumerate(range(0, size[0], side)):
             columns = []
             for column, left in enumerate(range(0, size[1], side)):
-                tile = Area(top, min(top + side, size[0]), left, min(left + side, size[1]))
-                around = tile.grown(_HALO, size)
-                query = self.feature_match.features(around.times(2).of(prepared))
-                one_more = tile.grown(1, size)  # what the patches themselves reach
-                query = one_more.within(around).of(query)
+                square = (top, left, min(top + side, size[0]), min(left + side, size[1]))
+                one_more = grown(square, 1, size)  # what the patches themselves reach
+                query = self._matching_features(prepared, one_more)
                 found = [
                     _search_window(
                         query[n : n + 1],
-                        tile.within(one_more),
-                        reference.key[n : n + 1],
-                        windows[n][row][column],
+                        within(square, one_more),
+                        key[n : n + 1],
+                        keys[n][row][column],
                     )
                     for n in range(len(lr))
                 ]
                 columns.append([torch.cat(maps) for maps in zip(*found, strict=True)])
             rows.append([torch.cat(maps, dim=2) for maps in zip(*columns, strict=True)])
         index, similarity = (torch.cat(maps, dim=1) for maps in zip(*rows, strict=True))
-        return Correspondence(index, similarity, (reference.key.shape[2], reference.key.shape[3]))
+        return Correspondence(index, similarity, (key.shape[2], key.shape[3]))
+
+    def key(self, ref: torch.Tensor, tile: int | None = None) -> torch.Tensor:
+        """The reference's matching features (B, 16, h / (scale * step), w / (scale * step))."""
+        prepared = self.feature_match.prepare(F.avg_pool2d(ref, self.config.scale))
+        size = [side // 2 for side in prepared.shape[2:]]
+        (key,) = assembled(size, tile, lambda window: [self._matching_features(prepared, window)])
+        return key
 
     def restore(
         self, lr: torch.Tensor, found: Correspondence, reference: Reference
     ) -> torch.Tensor:
         """Fusion from coarse to fine: (B, 3, s * H, s * W).
 
-        lr (B, 3, H, W) and found (B, H / step, W / step): the whole image or a tile of both, which
-        starts at a multiple of `step` and has `margin` around what is wanted of it, save where
-        the image ends. Within the margin a tile's result is not the image's.
+        lr (B, 3, H, W) and found (B, H / step, W / step): the whole image or a window of both,
+        which starts at a multiple of `step` and has `margin` around what is wanted of it, save
+        where the image ends. Within the margin a window's result is not the image's.
         """
         config = self.config
         features = self.input_encoder(lr)
         confidence = _enlarged(found.similarity[:, None].to(lr.dtype), config.step)
-        query, guide = lr, reference.image
+        query = guide = lr
         for level, factor in enumerate(config.factors, 1):
-            values = reference.features[level - 1]
-            cell = factor * config.step
+            values, cell = reference.features[level - 1], factor * config.step
             if level == 1:
                 warped = _matched(values, found, cell)
             else:
                 features, confidence = _enlarged(features, 2), _enlarged(confidence, 2)
                 query = _enlarged(lr, factor)
-                guide = _matched(reference.guides[level - 1], found, cell)
+                guide = _matched(reference.guides[level - 2], found, cell)
                 warped = self.get_submodule(f"aa{level + 1}")(values, found, query, guide)
             fused = self.get_submodule(f"fusion{level}")(torch.cat([warped, features], dim=1))
             gate = self.get_submodule(f"alpha{level}")(confidence)
@@ -251,17 +309,23 @@ class DCSR(nn.Module):
         embedding = self.get_submodule(f"alpha{len(config.factors) + 1}")
         gate = embedding(torch.cat([confidence, high_band], dim=1))
         result: torch.Tensor = self.decoder_tail(features) + high_band * gate  # (4)
-        return result
+        return result + query if config.skip else result
 
-    def _windows(
-        self, lr: torch.Tensor, reference: Reference, box: torch.Tensor
-    ) -> list[list[list[Area]]]:
-        """The window of keys for each image, row and column of tiles."""
+    def _matching_features(self, prepared: torch.Tensor, window: Window) -> torch.Tensor:
+        """Those of some places of an image that is prepared: (B, 16, h, w)."""
+        seen = grown(window, _REACH, [side // 2 for side in prepared.shape[2:]])
+        features = self.feature_match.features(cut(prepared, scaled(seen, 2)))
+        return cut(features, within(window, seen))
+
+    def _key_windows(
+        self, lr: torch.Tensor, ref: torch.Tensor, size: torch.Size, box: torch.Tensor
+    ) -> list[list[list[Window]]]:
+        """The window of the key map, of this size, for each image, row and column of squares."""
         config = self.config
         tile, step, scale = config.tile, config.step, config.scale
         starts = [range(0, side, tile) for side in lr.shape[2:]]
         boxes = box.tolist()
-        # For each image and axis: which tiles lie in the box, or less than a tile from it.
+        # For each image and axis: which squares lie in the box, or less than a square from it.
         near = [
             [
                 [low - 2 * tile < start < high + tile for start in axis]
@@ -272,12 +336,10 @@ class DCSR(nn.Module):
         coarse: list[list[list[list[int]]]] = []
         if not all(all(axis) for axes in near for axis in axes):
             factors = {"query_factor": 8, "key_factor": 8 * scale}
-            coarse = coarse_boxes(lr, reference.image, (tile, tile), **factors).tolist()
-
-        size = reference.key.shape[2:]
+            coarse = coarse_boxes(lr, ref, (tile, tile), **factors).tolist()
         sides = [min(side, -(-(tile + 2 * config.reach) // step)) for side in size]
 
-        def window(n: int, row: int, column: int) -> Area:
+        def window(n: int, row: int, column: int) -> Window:
             if near[n][0][row] and near[n][1][column]:
                 place = [starts[0][row] - boxes[n][0], starts[1][column] - boxes[n][1]]
             else:
@@ -286,50 +348,13 @@ class DCSR(nn.Module):
                 max(0, min((start - config.reach) // step, whole - side))
                 for start, whole, side in zip(place, size, sides, strict=True)
             )
-            return Area(top, top + sides[0], left, left + sides[1])
+            return top, left, top + sides[0], left + sides[1]
 
         rows, columns = map(range, map(len, starts))
         return [
             [[window(n, row, column) for column in columns] for row in rows]
             for n in range(len(boxes))
         ]
-
-
-@dataclass(frozen=True)
-class Area:
-    """A rectangle of places."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def of(self, maps: torch.Tensor) -> torch.Tensor:
-        """What lies there of maps (..., H, W)."""
-        return maps[..., self.top : self.bottom, self.left : self.right]
-
-    def grown(self, by: int, size: list[int] | torch.Size) -> Area:
-        """With `by` more places on each side, as far as a map of `size` goes."""
-        return Area(
-            max(0, self.top - by),
-            min(size[0], self.bottom + by),
-            max(0, self.left - by),
-            min(size[1], self.right + by),
-        )
-
-    def times(self, factor: int) -> Area:
-        return Area(
-            factor * self.top, factor * self.bottom, factor * self.left, factor * self.right
-        )
-
-    def within(self, other: Area) -> Area:
-        """The same places, counted from the corner of `other`."""
-        return Area(
-            self.top - other.top,
-            self.bottom - other.top,
-            self.left - other.left,
-            self.right - other.left,
-        )
 
 
 class FeatureMatching(nn.Module):
@@ -391,7 +416,7 @@ class AlignedAttention(nn.Module):
         query: torch.Tensor,
         matched_ref: torch.Tensor,
     ) -> torch.Tensor:
-        """value (B, C, cell * Hk, cell * Wk) -> (B, C, cell * Hq, cell * Wq).
+        """value (B, C * cell^2, Hk, Wk), see `_cells` -> (B, C, cell * Hq, cell * Wq).
 
         query: I^LR upsampled; matched_ref: the reference image warped like the value; both (B, 3)
         of the result's size.
@@ -504,29 +529,29 @@ class InputEncoder(ResList):
 
 
 def _search_window(
-    query: torch.Tensor, queries: Area, key: torch.Tensor, window: Area
+    query: torch.Tensor, queries: Window, key: torch.Tensor, keys: Window
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Some places of a query map among some of a key map, both (1, C, H, W).
 
     Returns index (1, h, w) into all of the key map, -1 where there is none, and similarity.
     """
-    around = window.grown(1, key.shape[2:])  # what the patches reach
-    keys = around.of(key)
-    inside = window.within(around)
-    found = search(query, keys, query_mask=_only(query, queries), key_mask=_only(keys, inside))
+    around = grown(keys, 1, key.shape[2:])  # what the patches reach
+    near = cut(key, around)
+    own, other = _only(query, queries), _only(near, within(keys, around))
+    found = search(query, near, query_mask=own, key_mask=other)
     similarity = found.similarity
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
-        similarity = _similarity(query, keys, found.index)
+        similarity = _similarity(query, near, found.index)
     rows, columns = found.places()
-    index = (rows + around.top) * key.shape[3] + columns + around.left
+    index = (rows + around[0]) * key.shape[3] + columns + around[1]
     index = torch.where(found.index < 0, -1, index)
-    return queries.of(index), queries.of(similarity)
+    return cut(index, queries), cut(similarity, queries)
 
 
-def _only(maps: torch.Tensor, area: Area) -> torch.Tensor:
-    """(1, H, W) bool: the places of an area."""
+def _only(maps: torch.Tensor, window: Window) -> torch.Tensor:
+    """(1, H, W) bool: the places of a window."""
     mask = torch.zeros(1, *maps.shape[2:], dtype=torch.bool, device=maps.device)
-    area.of(mask).fill_(True)
+    cut(mask, window).fill_(True)
     return mask
 
 
@@ -545,9 +570,23 @@ def _unit_patches(maps: torch.Tensor) -> torch.Tensor:
     return F.normalize(F.unfold(maps, 3), dim=1)
 
 
-def _matched(value: torch.Tensor, found: Correspondence, cell: int) -> torch.Tensor:
-    """F^Ref_matched: the patches of cell x cell pixels that were found, side by side."""
-    return reassemble(value, found, patch=1, scale=cell)
+def _cells(maps: torch.Tensor, cell: int) -> torch.Tensor:
+    """(B, C, cell * H, cell * W) -> (B, C * cell^2, H, W), a cell's pixels together in memory."""
+    return F.pixel_unshuffle(maps, cell).contiguous(memory_format=torch.channels_last)
+
+
+def _matched(cells: torch.Tensor, found: Correspondence, cell: int) -> torch.Tensor:
+    """F^Ref_matched: the cells (B, C * cell^2, Hk, Wk) that were found, side by side.
+
+    Returns (B, C, cell * Hq, cell * Wq). Cells do not overlap, so that a match is one copy.
+    """
+    batch, height, width = found.index.shape
+    index = found.index.flatten(1)
+    places = cells.permute(0, 2, 3, 1).flatten(1, 2)  # (B, Hk * Wk, C * cell^2), as it lies
+    rows = zip(places, index.clamp(min=0), strict=True)
+    matched = torch.stack([own.index_select(0, wanted) for own, wanted in rows])
+    matched = matched.masked_fill((index < 0)[:, :, None], 0)
+    return F.pixel_shuffle(matched.view(batch, height, width, -1).permute(0, 3, 1, 2), cell)
 
 
 def _filled(image: torch.Tensor, multiple: int) -> torch.Tensor:

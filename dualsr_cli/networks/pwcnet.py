@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._windows import assembled, cut, grown, scaled, within
+from dualsr_cli.networks.contract import Window
+
 STRIDE = 64
 """What the sides of an image have to be a multiple of: six levels, each half the one before."""
 
 _FLOW_UNIT = 20.0  # pixels of the image: the network's own flows are in this unit
 _INSIDE = 0.9999  # the part of a sampled pixel that lies in the frame, for it to count
+_DILATIONS = (1, 2, 4, 8, 16, 1)  # of the context network's layers
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,9 @@ class PWCNet(nn.Module):
             if level > 2:
                 self.add_module(f"upfeat{level}", _double(dense))
         for number, (before, width) in enumerate(pairwise((dense, *config.context)), 1):
-            dilation = (1, 2, 4, 8, 16, 1)[number - 1]
-            self.add_module(f"dc_conv{number}", _conv(before, width, dilation=dilation))
+            self.add_module(
+                f"dc_conv{number}", _conv(before, width, dilation=_DILATIONS[number - 1])
+            )
         self.add_module(
             f"dc_conv{len(config.context) + 1}", nn.Conv2d(config.context[-1], 2, 3, padding=1)
         )
@@ -88,62 +94,109 @@ class PWCNet(nn.Module):
         """
         return self.flows(self.encode(first), self.encode(second))
 
-    def encode(self, image: torch.Tensor) -> list[torch.Tensor]:
+    def encode(self, image: torch.Tensor, tile: int | None = None) -> list[torch.Tensor]:
         """(B, 3, H, W) -> features (B, C, H / n, W / n) for n = 4, 8, 16, 32, 64.
 
-        Raises ValueError for sides that are no multiple of 64.
+        tile: the side of the squares of the image, a multiple of 8, that the two finest levels are
+        made of one by one. Raises ValueError for sides that are no multiple of 64.
         """
-        if image.shape[2] % STRIDE or image.shape[3] % STRIDE or 0 in image.shape:
+        size = image.shape[2:]
+        if size[0] % STRIDE or size[1] % STRIDE or 0 in image.shape:
             raise ValueError(f"sides of {tuple(image.shape)} are no multiples of {STRIDE}")
-        pyramid = []
-        values = image
-        for level in range(1, len(self.config.pyramid) + 1):
-            for name in _pyramid_names(level):
-                values = self._layer(name, values)
-            pyramid.append(values)
-        return pyramid[1:]  # level 1 is too fine to be matched
+
+        def finest(window: Window) -> tuple[torch.Tensor]:
+            seen = grown(window, 16, size)  # of which they see 15
+            values = self._level(2, self._level(1, cut(image, seen)))
+            top, left, bottom, right = within(window, seen)
+            return (cut(values, (top // 4, left // 4, bottom // 4, right // 4)),)
+
+        pyramid = assembled(size, tile, finest)  # level 1 is too fine to be matched
+        for level in range(3, len(self.config.pyramid) + 1):
+            pyramid.append(self._level(level, pyramid[-1]))
+        return pyramid
 
     def flows(
-        self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]
+        self,
+        first: Sequence[torch.Tensor],
+        second: Sequence[torch.Tensor],
+        tile: int | None = None,
     ) -> tuple[torch.Tensor, ...]:
-        """What `encode` gave of two images -> the flows of `forward`."""
+        """What `encode` gave of two images -> the flows of `forward`.
+
+        tile: the side of the squares of a level's pixels, a multiple of 8, that are worked on one
+        by one.
+        """
         found: list[torch.Tensor] = []
-        deepest = len(self.config.pyramid)
         above: list[torch.Tensor] = []  # the flow and two features of the level above
-        values = flow = first[0]
-        for level in range(deepest, 1, -1):
+        for level in range(len(self.config.pyramid), 1, -1):
             own, other = first[level - 2], second[level - 2]
-            if above:
-                # The flow in pixels of this level, which has 1 / 2^level of the image's sides.
-                other, inside = warp(other, above[0] * (_FLOW_UNIT / 2**level))
-                other = other * inside
-            volume = F.leaky_relu(cost_volume(own, other, self.config.reach), 0.1)
-            values = torch.cat((volume, own, *above), 1) if above else volume
-            for number in range(len(self.config.decoder)):
-                values = torch.cat((self._layer(f"conv{level}_{number}", values), values), 1)
-            flow = self._layer(f"predict_flow{level}", values)
-            if level > 2:
-                above = [self._layer(f"{name}{level}", part) for name, part in
-                         (("deconv", flow), ("upfeat", values))]  # fmt: skip
-                found.append(flow)
+            decoded = partial(self._decoded, level, own, other, above)
+            flow, *above = assembled(own.shape[2:], tile, decoded)
+            found.append(flow)
+        return tuple(_FLOW_UNIT * flow for flow in reversed(found))
+
+    def _decoded(
+        self,
+        level: int,
+        own: torch.Tensor,
+        other: torch.Tensor,
+        above: Sequence[torch.Tensor],
+        window: Window,
+    ) -> list[torch.Tensor]:
+        """A window of a level's flow; but for the finest, also the flow and features of twice the
+        size that the next level takes from it.
+        """
+        size, reach = own.shape[2:], self.config.reach
+        finest = level == 2
+        # Dense layers, the flow's and one that doubles, or those of the context.
+        radius = len(self.config.decoder) + 1 + (sum(_DILATIONS) + 1 if finest else 1)
+        seen = grown(window, radius, size)
+        around = grown(seen, reach, size)  # what the cost volume compares with
+        near = cut(other, around)
+        if above:
+            # The flow in pixels of this level, which has 1 / 2^level of the image's sides.
+            flow = cut(above[0], around) * (_FLOW_UNIT / 2**level)
+            near, inside = warp(other, flow, around[:2])
+            near = near * inside
+        mine = cut(own, seen)
+        volume = F.leaky_relu(cost_volume(mine, near, reach, within(seen, around)[:2]), 0.1)
+        values = volume
+        if above:
+            values = torch.cat((volume, mine, *(cut(values, seen) for values in above)), 1)
+        for number in range(len(self.config.decoder)):
+            values = torch.cat((self._layer(f"conv{level}_{number}", values), values), 1)
+        flow = self._layer(f"predict_flow{level}", values)
+        inner = within(window, seen)
+        if not finest:
+            doubled = self._layer(f"deconv{level}", flow), self._layer(f"upfeat{level}", values)
+            return [cut(flow, inner), *(cut(values, scaled(inner, 2)) for values in doubled)]
         for number in range(1, len(self.config.context) + 2):
             values = self._layer(f"dc_conv{number}", values)
-        found.append(flow + values)
-        return tuple(_FLOW_UNIT * flow for flow in reversed(found))
+        return [cut(flow + values, inner)]
+
+    def _level(self, level: int, values: torch.Tensor) -> torch.Tensor:
+        """A level's features from those of the level before, or from the image."""
+        for name in _pyramid_names(level):
+            values = self._layer(name, values)
+        return values
 
     def _layer(self, name: str, values: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = self.get_submodule(name)(values)
         return result
 
 
-def cost_volume(first: torch.Tensor, second: torch.Tensor, reach: int) -> torch.Tensor:
-    """How alike features are: (B, C, H, W) twice -> (B, (2 reach + 1)^2, H, W).
+def cost_volume(
+    first: torch.Tensor, second: torch.Tensor, reach: int, corner: tuple[int, int] = (0, 0)
+) -> torch.Tensor:
+    """How alike features are: (B, C, H, W) -> (B, (2 reach + 1)^2, H, W).
 
     The mean over C of first(x, y) * second(x + dx, y + dy), dy before dx, each -reach to reach;
-    zero beyond the border.
+    zero beyond the border of `second`, where `first` begins at `corner`.
     """
     height, width = first.shape[2:]
-    padded = F.pad(second, (reach,) * 4)
+    top, left = corner
+    bottom, right = second.shape[2] - top - height, second.shape[3] - left - width
+    padded = F.pad(second, (reach - left, reach - right, reach - top, reach - bottom))
     offsets = range(2 * reach + 1)
     return torch.stack(
         [
@@ -156,30 +209,53 @@ def cost_volume(first: torch.Tensor, second: torch.Tensor, reach: int) -> torch.
 
 
 def warp(
-    values: torch.Tensor, flow: torch.Tensor, frame: torch.Tensor | None = None
+    values: torch.Tensor, flow: torch.Tensor, corner: tuple[int, int] = (0, 0)
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`values` where the flow points, and where that lies within the frame.
+    """`values` where the flow points, and where that lies within them.
 
-    values: (B, C, H, W). flow: (B, 2, H, W) in pixels, x before y. frame: (B, 4), top, left,
-    bottom, right of what counts of `values`; all of it if None. Gives (B, C, H, W), bilinear and
-    zero beyond the border, and (B, 1, H, W), 1 where all of the sampled pixel lies within the
-    frame and else 0.
+    values: (B, C, H, W). flow: (B, 2, h, w) in pixels, x before y, of a window that begins at
+    `corner`. Gives (B, C, h, w), bilinear and zero beyond the border, and (B, 1, h, w), 1 where all
+    of the sampled pixel lies within the border and else 0.
+    """
+    x, y = pointed_at(flow, corner)
+    sampled = sample(values, x, y, "zeros")
+    height, width = values.shape[2:]
+    return sampled, lies_within(x, y, torch.tensor([[0, 0, height, width]])).to(values.dtype)
+
+
+def pointed_at(flow: torch.Tensor, corner: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the flow (B, 2, h, w) of a window leads: x and y (B, h, w), in pixels of the image."""
+    # Coordinates of a large image need more digits than half precision has.
+    precise = torch.promote_types(flow.dtype, torch.float32)
+    rows, columns = (
+        torch.arange(first, first + side, device=flow.device, dtype=precise)
+        for first, side in zip(corner, flow.shape[2:], strict=True)
+    )
+    return columns + flow[:, 0], rows[:, None] + flow[:, 1]
+
+
+def sample(values: torch.Tensor, x: torch.Tensor, y: torch.Tensor, padding: str) -> torch.Tensor:
+    """values (B, C, H, W) between their pixels, at x and y (B, h, w): (B, C, h, w), bilinear.
+
+    padding: what lies beyond the middles of the outermost pixels, "zeros" or "border".
     """
     height, width = values.shape[2:]
-    # Coordinates of a large image need more digits than half precision has.
-    precise = torch.promote_types(values.dtype, torch.float32)
-    x = torch.arange(width, device=values.device, dtype=precise) + flow[:, 0]
-    y = torch.arange(height, device=values.device, dtype=precise)[:, None] + flow[:, 1]
-    # Corners are the middles of the outermost pixels: -1 and 1.
+    # These middles are -1 and 1.
     grid = torch.stack((2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1), -1)
-    warped = F.grid_sample(values.to(precise), grid, align_corners=True).to(values.dtype)
-    if frame is None:
-        frame = torch.tensor([[0, 0, height, width]], device=values.device)
-    top, left, bottom, right = frame.to(values.device)[:, :, None, None].unbind(1)
+    sampled = F.grid_sample(values.to(grid.dtype), grid, padding_mode=padding, align_corners=True)
+    return sampled.to(values.dtype)
+
+
+def lies_within(x: torch.Tensor, y: torch.Tensor, frame: torch.Tensor) -> torch.Tensor:
+    """(B, 1, h, w) bool: where all of a pixel at x and y (B, h, w) lies in the frame.
+
+    frame: (B, 4), or (1, 4) for all; top, left, bottom, right.
+    """
+    top, left, bottom, right = frame.to(x.device)[:, :, None, None].unbind(1)
     beyond_x = torch.maximum(left - x, x - (right - 1)).clamp(0, 1)
     beyond_y = torch.maximum(top - y, y - (bottom - 1)).clamp(0, 1)
     inside = (1 - beyond_x) * (1 - beyond_y) >= _INSIDE
-    return warped, inside[:, None].to(values.dtype)
+    return inside[:, None]
 
 
 def _pyramid_names(level: int) -> tuple[str, str, str]:

@@ -7,33 +7,38 @@ nothing bends LR any more. Equations, sections and figures are those of the pape
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, taps_at
+from dualsr_cli.networks._corners import needed, stretched
+from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, read_by, taps_at
 from dualsr_cli.networks._selfdzsr_degradation import (
     DegradationNetwork,
     MeanShift,
     SpaceToDepth,
 )
-from dualsr_cli.networks._selfdzsr_student import (
-    CELL,
-    LEAST,
-    Student,
-    corner_aligned,
-    match,
+from dualsr_cli.networks._selfdzsr_student import CELL, LEAST, Student, match, tap_offsets
+from dualsr_cli.networks._windows import (
+    assembled,
+    cut,
+    grown,
+    holds,
+    moved,
+    overlap,
+    reduced,
+    scaled,
+    within,
 )
 from dualsr_cli.networks.blocks import conv3x3
-from dualsr_cli.networks.contract import Inputs, Outputs
+from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window, windows
 
-_HELD = 1 << 18  # pixels of a band that is worked on at once: 128 MiB of twice 64 features
 _STRIDE = 16  # of the encoder that makes the modulating vector
 _MARGIN = 2 * CELL  # pixels: what lies nearer to LR's border has no match for some of its taps
-Window = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels of LR."""
+_FUSED = AdaSTN.RADIUS + 2  # pixels of LR around a place that its fused features are made from
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,9 @@ class SelfDZSRConfig:
     identity_drop: the chance with which an AdaSTN leaves a sample in place in training (p of 3.2;
     0.45 for CameraFusion). paste: lay Ref's own features over the matched ones within the box, at
     inference; paste_chance: the same in training, for each sample. degradation: whether the
-    degradation network is there, which training alone needs. Raises ValueError.
+    degradation network is there, which training alone needs. skip: whether LR (in training the
+    pseudo-LR), enlarged bicubically, is added to the result, as it is not in the published network.
+    Raises ValueError.
     """
 
     scale: int = 2
@@ -55,6 +62,7 @@ class SelfDZSRConfig:
     paste: bool = True
     paste_chance: float = 0.3
     degradation: bool = True
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 4):
@@ -64,39 +72,40 @@ class SelfDZSRConfig:
 
     @classmethod
     def compact(cls, scale: int = 2) -> SelfDZSRConfig:
-        """The same architecture, small enough for two processor cores."""
-        return cls(scale=scale, features=32, blocks=6, student=(16, 32, 64))
+        """The same architecture with a skip, small enough for two processor cores."""
+        return cls(scale=scale, features=32, blocks=6, student=(16, 32, 64), skip=True)
 
 
 @dataclass(frozen=True, eq=False)
-class Reference:
-    """What is made of Ref once an image.
+class Scene:
+    """An image and its matches; H' and W' are LR's sides with a margin around it.
 
-    features: (B, C, H, W) for the matches, at Ref's own resolution; cells: (B, C, h, w) the same
-    at LR's, to be pasted, or None; keys: (B, K, H / 4, W / 4), matching features.
+    lr: (B, 3, H', W'). ref: (B, 3, s h, s w), as it is pasted. features: (B, C, ...), what matches
+    take from Ref, at its own resolution. flow: (B, 2, H' / 4, W' / 4), where they lie, see `match`;
+    similarity: (B, 1, ...) alike. box: (B, 4), where Ref lies in lr.
     """
 
+    lr: torch.Tensor
+    ref: torch.Tensor
     features: torch.Tensor
-    cells: torch.Tensor | None
-    keys: torch.Tensor
+    flow: torch.Tensor
+    similarity: torch.Tensor
+    box: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """All that is made once an image; H' and W' are LR's sides with the margin around it.
+    """What is made once an image. vector: (B, C, 1, 1), which modulates the blocks.
 
-    lr: (B, 3, H', W'). fused: LR's and the warped Ref's features (B, C, H', W'). vector: (B, C, 1,
-    1), which modulates the blocks. confidence: (B, 1, ceil(H / 4), ceil(W / 4)). size: (H, W).
+    size: (H, W) of LR without the margin.
     """
 
-    lr: torch.Tensor
-    fused: torch.Tensor
+    scene: Scene
     vector: torch.Tensor
-    confidence: torch.Tensor
     size: tuple[int, int]
 
 
-class SelfDZSR(nn.Module):
+class SelfDZSR(Network[Encoded]):
     """Student, RefSR and, for training, the degradation network.
 
     The published files hold the three one by one: KernelGen (`degradation`), Student (`student`)
@@ -113,6 +122,27 @@ class SelfDZSR(nn.Module):
         if config.degradation:
             self.degradation = DegradationNetwork(config.scale, config.features)
 
+    @property
+    def scale(self) -> int:
+        return self.config.scale
+
+    @property
+    def margin(self) -> int:
+        """Two pixels for each block, one before and one after them; upsampling and tail see less
+        than 2. What `ref_ada` bends to a window from further away is beside that.
+        """
+        return 2 * self.config.blocks + 4 + _FUSED
+
+    @property
+    def memory(self) -> Memory:
+        """From the peaks of processes that encoded photos and rendered windows of two sizes."""
+        width, keys, scale = self.config.features, self.config.student[2], self.config.scale
+        return Memory(
+            image=keys / CELL**2 + 8,  # queries, until they are matched
+            reference=scale**2 * (max(width, keys / CELL**2) + 3),
+            window=max((4 * scale**2 + 3) * width, 5 * keys),
+        )
+
     def forward(self, inputs: Inputs, noise: torch.Tensor | None = None) -> Outputs:
         """sr of any LR and Ref; maps: "confidence" (B, 1, ceil(H / 4), ceil(W / 4)), -1..1.
 
@@ -124,71 +154,70 @@ class SelfDZSR(nn.Module):
         if self.training:
             return self._learn(inputs, noise)
         encoded = self.encode(inputs)
-        sr = self.render(encoded, (0, 0, *encoded.size))
-        return Outputs(sr, {"confidence": encoded.confidence})
+        return self.render(encoded, (0, 0, *encoded.size))
 
-    def encode(self, inputs: Inputs) -> Encoded:
-        """Once an image (figure 4): all that sees more of it than the surroundings of a pixel.
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        """The matches, what they take from Ref, and the vector that modulates (figure 4).
 
-        Raises ValueError for a Ref that is not `scale` times as large as its box.
+        LR's features fused with Ref's are not held: `render` makes them anew, which is a tenth of
+        its work.
         """
         self._check_sizes(inputs)
+        lr, ref = _extended(inputs.lr), _filled(inputs.ref)
+        flow, similarity = self.match(lr, ref, tile)
+        features = self.refsr.extract(ref, tile)
+        scene = Scene(lr, inputs.ref, features, flow, similarity, inputs.box + _MARGIN)
         height, width = inputs.lr.shape[2:]
-        lr = _extended(inputs.lr)
-        reference = self.encode_reference(inputs.ref)
-        offsets, confidence = self.match(lr, reference)
-        aligned, guide = self.refsr.align(lr)
-        box = inputs.box + _MARGIN if self.config.paste else None
-        fused = self.refsr.fuse(aligned, guide, offsets, reference, box)
-        inner = fused[:, :, _MARGIN : _MARGIN + height, _MARGIN : _MARGIN + width]
-        vector = self.refsr.modulation(inputs.lr_center(), inputs.ref, inner)
-        first = _MARGIN // CELL
-        confidence = confidence[
-            :, :, first : first - (-height // CELL), first : first - (-width // CELL)
-        ]
-        return Encoded(lr, fused, vector, confidence, (height, width))
 
-    @property
-    def margin(self) -> int:
-        """Pixels of LR around a window that its result depends on, beside what is global.
+        def fused(window: Window) -> torch.Tensor:
+            return self.fuse(scene, moved(window, _MARGIN, _MARGIN))[0]
 
-        Two for each block, one before and one after them; upsampling and tail see less than 2.
-        """
-        return 2 * self.config.blocks + 4
+        vector = self.refsr.modulation(inputs.lr_center(), inputs.ref, (height, width), fused, tile)
+        return Encoded(scene, vector, (height, width))
 
-    def render(self, encoded: Encoded, window: Window) -> torch.Tensor:
-        """The result of a window of LR, (B, 3, s * height, s * width)."""
-        scale = self.config.scale
-        top, left = (max(0, side + _MARGIN - self.margin) for side in window[:2])
-        bottom, right = (
-            min(most, side + _MARGIN + self.margin)
-            for side, most in zip(window[2:], encoded.lr.shape[2:], strict=True)
-        )
-        aligned, _ = self.refsr.align(encoded.lr[:, :, top:bottom, left:right])
-        fused = encoded.fused[:, :, top:bottom, left:right]
-        sr = self.refsr.restore(aligned, fused, encoded.vector)
-        rows = slice(scale * (window[0] + _MARGIN - top), scale * (window[2] + _MARGIN - top))
-        columns = slice(scale * (window[1] + _MARGIN - left), scale * (window[3] + _MARGIN - left))
-        return sr[:, :, rows, columns]
-
-    def encode_reference(self, ref: torch.Tensor) -> Reference:
-        """Once an image: Ref (B, 3, H, W), RGB, 0..1, of any size."""
-        # The matching has whole cells, so up to three rows and columns are repeated.
-        height, width = (max(LEAST, side + -side % CELL) for side in ref.shape[2:])
-        added = (0, width - ref.shape[3], 0, height - ref.shape[2])
-        padded = F.pad(ref, added, mode="replicate")
+    def match(
+        self, lr: torch.Tensor, ref: torch.Tensor, tile: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """LR and Ref (B, 3, H, W), sides multiples of 4 -> flow and similarity as of `match`."""
         with torch.no_grad():
-            keys = self.student.key(padded)
-        cells = self.refsr.ref_head(ref) if self.training or self.config.paste else None
-        return Reference(self.refsr.ref_extractor(padded), cells, keys)
+            return match(self.student.query(lr, tile), self.student.key(ref, tile))
 
-    def match(self, lr: torch.Tensor, reference: Reference) -> tuple[torch.Tensor, torch.Tensor]:
-        """Once an image: LR (B, 3, H, W), sides multiples of 4 -> offsets (B, 18, H, W) of taps.
+    def fuse(self, scene: Scene, window: Window) -> tuple[torch.Tensor, torch.Tensor]:
+        """LR's features and the warped Ref's as one, and LR's alone: both (B, C, h, w).
 
-        And the matches' similarity (B, 1, H / 4, W / 4).
+        window: of scene.lr.
         """
-        with torch.no_grad():
-            return match(self.student.query(lr), reference.keys)
+        size, refsr = scene.lr.shape[2:], self.refsr
+        bent = grown(window, 1, size)
+        seen = grown(bent, AdaSTN.RADIUS, size)
+        around = grown(seen, 1, size)
+        aligned, guide = refsr.align(cut(scene.lr, around))
+        warped = self._warped(scene, seen)
+        taps = refsr.ref_ada.taps(warped, cut(guide, within(seen, around)))
+        taps = cut(taps, within(bent, seen))
+        read = read_by(taps, bent, size)
+        if not holds(seen, read):  # a tap may lie anywhere
+            seen, warped = read, self._warped(scene, read)
+        warped = refsr.ref_ada.bend(warped, taps, within(bent, seen)[:2])
+        fused = refsr.join(cut(aligned, within(bent, around)), warped)
+        return cut(fused, within(window, bent)), cut(aligned, within(window, around))
+
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        """The contract's; maps: "confidence" (B, 1, ceil(h / 4), ceil(w / 4)), -1..1."""
+        scene, scale = encoded.scene, self.config.scale
+        own = moved(window, _MARGIN, _MARGIN)
+        seen = grown(own, self.margin - _FUSED, scene.lr.shape[2:])
+        fused, aligned = self.fuse(scene, seen)
+        sr = self.refsr.restore(aligned, fused, encoded.vector, cut(scene.lr, seen))
+        confidence = cut(scene.similarity, reduced(own, CELL))
+        return Outputs(cut(sr, scaled(within(own, seen), scale)), {"confidence": confidence})
+
+    def _warped(self, scene: Scene, window: Window) -> torch.Tensor:
+        """Ref's features where the matches lay them, in a window of scene.lr: (B, C, h, w)."""
+        warped = self.refsr.warp(scene.features, scene.flow, window)
+        if self.config.paste:
+            self.refsr.paste(warped, scene.ref, scene.box, window)
+        return warped
 
     def _check_sizes(self, inputs: Inputs) -> None:
         top, left, bottom, right = (self.config.scale * side for side in inputs.box[0].tolist())
@@ -210,19 +239,24 @@ class SelfDZSR(nn.Module):
         if noise is not None:
             target = target + noise
         target = target.clamp(0, 1)
-        reference = self.encode_reference(inputs.ref)
-        offsets, confidence = self.match(target, reference)
+        ref = _filled(inputs.ref)
+        flow, similarity = self.match(target, ref)
         dropped = torch.rand(3, batch, device=lr.device) < self.config.identity_drop
         pasted = torch.rand(batch, device=lr.device) < self.config.paste_chance
         aligned, guide = refsr.align(lr, target, dropped)
-        fused = refsr.fuse(aligned, guide, offsets, reference, inputs.box, pasted)
-        vector = refsr.modulation(inputs.lr_center(), inputs.ref, fused)
+        whole = (0, 0, *lr.shape[2:])
+        warped = refsr.warp(refsr.extract(ref), flow, whole)
+        refsr.paste(warped, inputs.ref, inputs.box, whole, pasted)
+        fused = refsr.join(aligned, refsr.ref_ada(warped, guide))
+        vector = refsr.modulation(
+            inputs.lr_center(), inputs.ref, lr.shape[2:], lambda window: cut(fused, window)
+        )
         maps = {
-            "confidence": confidence,
+            "confidence": similarity,
             "pseudo_lr": pseudo,
             "centroid": self.degradation.centroid_loss(),
         }
-        return Outputs(refsr.restore(aligned, fused, vector), maps)
+        return Outputs(refsr.restore(aligned, fused, vector, target), maps)
 
 
 class RefSR(nn.Module):
@@ -230,8 +264,9 @@ class RefSR(nn.Module):
 
     def __init__(self, config: SelfDZSRConfig) -> None:
         super().__init__()
-        width, scale = config.features, config.scale
-        self.blocks = config.blocks
+        self.width = width = config.features
+        self.scale = scale = config.scale
+        self.blocks, self.skip = config.blocks, config.skip
         self.ref_extractor = nn.Sequential(
             MeanShift(),
             nn.Sequential(conv3x3(3, width), nn.ReLU(inplace=True)),
@@ -290,48 +325,103 @@ class RefSR(nn.Module):
             features = stage(features, guide, None if dropped is None else dropped[n])
         return features, guide
 
-    def fuse(
-        self,
-        aligned: torch.Tensor,
-        guide: torch.Tensor,
-        offsets: torch.Tensor,
-        reference: Reference,
-        box: torch.Tensor | None,
-        pasted: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """LR's features and Ref's, warped by the matches, as one: (B, C, H, W).
+    def extract(self, ref: torch.Tensor, tile: int | None = None) -> torch.Tensor:
+        """Ref (B, 3, H, W) -> what matches take from it, (B, C, H, W)."""
+        size = ref.shape[2:]
 
-        box: (B, 4) as in `Inputs`, where Ref's own features are pasted over the warped ones, or
-        None: nowhere; pasted: (B,) bool, in which samples; None: in all.
+        def features(window: Window) -> tuple[torch.Tensor]:
+            seen = grown(window, 5, size)  # five convolutions
+            return (cut(self.ref_extractor(cut(ref, seen)), within(window, seen)),)
+
+        return assembled(size, tile, features)[0]
+
+    def warp(self, features: torch.Tensor, flow: torch.Tensor, window: Window) -> torch.Tensor:
+        """Ref's features (B, C, ...), laid by the matches on a window of LR: (B, C, h, w).
+
+        flow: (B, 2, H / 4, W / 4), as of `match`.
         """
-        warped = self.deform_conv(reference.features, taps_at(offsets))
-        if box is not None and reference.cells is not None:
-            warped = warped.clone()
-            for n, (top, left, bottom, right) in enumerate(box.tolist()):
-                if pasted is None or pasted[n]:
-                    warped[n, :, top:bottom, left:right] = reference.cells[n]
-        warped = self.ref_ada(warped, guide)
+        warped: torch.Tensor = self.deform_conv(
+            features, taps_at(tap_offsets(flow, window)), window[:2]
+        )
+        return warped
+
+    def paste(
+        self,
+        warped: torch.Tensor,
+        ref: torch.Tensor,
+        box: torch.Tensor,
+        window: Window,
+        pasted: torch.Tensor | None = None,
+    ) -> None:
+        """Lay Ref's own features over the warped ones (B, C, h, w) of a window, within the box.
+
+        ref: (B, 3, s h', s w'); box: (B, 4) as in `Inputs`. pasted: (B,) bool, in which samples;
+        None: in all.
+        """
+        for n, own in enumerate(box.tolist()):
+            shared = overlap(window, own)
+            if shared is None or (pasted is not None and not bool(pasted[n])):
+                continue
+            inner = within(shared, own)
+            seen = grown(inner, 1, (own[2] - own[0], own[3] - own[1]))
+            cells = self.ref_head(cut(ref[n : n + 1], scaled(seen, self.scale)))
+            cut(warped[n], within(shared, window)).copy_(cut(cells[0], within(inner, seen)))
+
+    def join(self, aligned: torch.Tensor, warped: torch.Tensor) -> torch.Tensor:
+        """LR's features and Ref's, bent by `ref_ada`, as one: all (B, C, H, W)."""
         fused: torch.Tensor = self.concat_fea(torch.cat([aligned, warped], dim=1))
         return fused
 
     def modulation(
-        self, center: torch.Tensor, ref: torch.Tensor, fused: torch.Tensor
+        self,
+        center: torch.Tensor,
+        ref: torch.Tensor,
+        size: Sequence[int],
+        fused: Callable[[Window], torch.Tensor],
+        tile: int | None = None,
     ) -> torch.Tensor:
-        """The vector (B, C, 1, 1) that modulates the blocks, from the whole image (suppl. C).
+        """The vector (B, C, 1, 1) that modulates the blocks, a mean over all of Ref (suppl. C).
 
-        center: (B, 3, h, w), LR's part that Ref (B, 3, s h, s w) shows.
+        center: (B, 3, h, w), LR's part that Ref (B, 3, s h, s w) shows. size: (H, W) of LR. fused:
+        gives a window of LR's and Ref's features as one.
         """
-        vector: torch.Tensor = self.predictor(center, ref, fused)
-        return vector
+        whole = ref.shape[2:]
+        side = None
+        if tile is not None:  # with no more of LR at once than that, strides aside
+            side = min(tile, *(tile * own // of for own, of in zip(whole, size, strict=True)))
+            side = max(_STRIDE, side // _STRIDE * _STRIDE)
+        precise = torch.promote_types(center.dtype, torch.float32)
+        total = center.new_zeros(len(ref), self.width, 1, 1, dtype=precise)
+        for window in windows(whole[0], whole[1], side):
+            seen = grown(window, 2 * _STRIDE, whole)  # the radius is 17
+            source = needed(size, whole, seen)
+            values = self.predictor(
+                stretched(center, center.shape[2:], whole, seen),
+                cut(ref, seen),
+                stretched(fused(source), size, whole, seen, source[:2]),
+            )
+            values = cut(values, reduced(within(window, seen), _STRIDE))
+            total = total + values.sum(dim=(2, 3), keepdim=True, dtype=precise)
+        places = -(-whole[0] // _STRIDE) * -(-whole[1] // _STRIDE)
+        return (total / places).to(center.dtype)
 
     def restore(
-        self, aligned: torch.Tensor, fused: torch.Tensor, vector: torch.Tensor
+        self,
+        aligned: torch.Tensor,
+        fused: torch.Tensor,
+        vector: torch.Tensor,
+        target: torch.Tensor,
     ) -> torch.Tensor:
-        """The restoration module (3.4): features (B, C, H, W) -> sr (B, 3, s H, s W)."""
+        """The restoration module (3.4): features (B, C, H, W) -> sr (B, 3, s H, s W).
+
+        target: (B, 3, H, W), what the features lie on, for the skip.
+        """
         features = fused
         for n in range(self.blocks):
             features = self.get_submodule(f"block{n}")(features, vector)
         sr: torch.Tensor = self.tail(self.up(self.body_lastconv(features) + aligned))
+        if self.skip:
+            sr = sr + F.interpolate(target, scale_factor=self.scale, mode="bicubic")
         return sr
 
 
@@ -353,30 +443,10 @@ class _Modulator(nn.Module):
         )
 
     def forward(self, center: torch.Tensor, ref: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
-        """The mean over all of Ref, made for a band of its rows at a time."""
-        height, width = ref.shape[2:]
-        above = 2 * _STRIDE  # rows beside a band that count: the radius is 17
-        total: torch.Tensor | float = 0.0
-        for start in range(0, height, step := max(1, _HELD // (_STRIDE * width)) * _STRIDE):
-            stop = min(height, start + step)
-            first, last = max(0, start - above), min(height, stop + above)
-            middle = _stretched(center, (height, width), first, last)
-            pair = self.head(torch.cat([self.mean(middle), self.mean(ref[:, :, first:last])], 1))
-            stretched = _stretched(fused, (height, width), first, last)
-            values = self.predictor(torch.cat([pair, stretched], dim=1))
-            values = values[:, :, (start - first) // _STRIDE : -((first - stop) // _STRIDE)]
-            total = total + values.sum(dim=(2, 3), keepdim=True)
-        assert isinstance(total, torch.Tensor)
-        return total / (-(-height // _STRIDE) * -(-width // _STRIDE))
-
-
-def _stretched(image: torch.Tensor, size: tuple[int, int], first: int, last: int) -> torch.Tensor:
-    """Some rows of an image (B, C, h, w) stretched to a size, corners on corners."""
-    above, below, share = (
-        part[first:last].to(image.device) for part in corner_aligned(image.shape[2], size[0])
-    )
-    lines = torch.lerp(image[:, :, above], image[:, :, below], share[:, None].to(image.dtype))
-    return F.interpolate(lines, (last - first, size[1]), mode="bilinear", align_corners=True)
+        """All of Ref's size (B, ..., H, W) -> (B, C, ceil(H / 16), ceil(W / 16))."""
+        pair = self.head(torch.cat([self.mean(center), self.mean(ref)], dim=1))
+        values: torch.Tensor = self.predictor(torch.cat([pair, fused], dim=1))
+        return values
 
 
 class _ResBlock(nn.Module):
@@ -396,6 +466,13 @@ class _ResBlock(nn.Module):
         modulated = self.mlp(vector) * features + features
         result: torch.Tensor = features + self.res(modulated)
         return result
+
+
+def _filled(ref: torch.Tensor) -> torch.Tensor:
+    """Ref with its last rows and columns repeated up to whole cells of the matching."""
+    height, width = (max(LEAST, side + -side % CELL) for side in ref.shape[2:])
+    added = (0, width - ref.shape[3], 0, height - ref.shape[2])
+    return F.pad(ref, added, mode="replicate") if any(added) else ref
 
 
 def _extended(lr: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,12 @@ from dualsr_cli.networks.awnet import AWnet, AWnetConfig, FusionNet
 
 GOLDEN = Path(__file__).parent / "golden" / "awnet.npz"
 COMPACT = AWnetConfig.compact()
+TINY = AWnetConfig(
+    features=(4, 6, 8, 8),
+    flow_pyramid=(4, 6, 8, 8, 8, 8),
+    flow_decoder=(8, 8, 8, 6, 6),
+    flow_context=(8, 8, 8, 8, 6, 6),
+)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -99,7 +105,7 @@ def test_two_references_have_53_channels() -> None:
 @pytest.mark.parametrize("references", [1, 2])
 @torch.no_grad()
 def test_the_result_is_that_of_the_equations(references: int) -> None:
-    network = seeded(replace(COMPACT, references=references), seed=3)
+    network = seeded(replace(TINY, references=references), seed=3)
     given = inputs(16, 32, more=references - 1)
     found = network(given)
     image = upscaled(given.lr)
@@ -147,7 +153,7 @@ def test_the_result_is_that_of_the_equations(references: int) -> None:
 def test_a_reference_counts_within_its_box() -> None:
     boxes = [[0, 3, 7, 12], [2, 4, 9, 13]]
     given = inputs(9, 13, boxes)
-    found = steady(COMPACT, [30.0])(given)
+    found = steady(TINY, [30.0])(given)
     expected, weight = upscaled(given.lr), torch.zeros(2, 1, 36, 52)
     for number, (top, left, bottom, right) in enumerate(boxes):
         place = (number, ..., slice(4 * top, 4 * bottom), slice(4 * left, 4 * right))
@@ -162,7 +168,7 @@ def test_a_reference_counts_within_its_box() -> None:
 @torch.no_grad()
 def test_beyond_the_photo_its_border_goes_on(shift: int) -> None:
     """As published, where padding makes the sides multiples of 64; but not beyond a box in it."""
-    network = steady(COMPACT, [30.0])
+    network = steady(TINY, [30.0])
     flow = network.FlowNet.get_submodule("dc_conv7")
     next(values for name, values in flow.named_parameters() if name == "bias").fill_(shift / 20)
     given = inputs(9, 13)
@@ -179,7 +185,7 @@ def test_beyond_the_photo_its_border_goes_on(shift: int) -> None:
 @torch.no_grad()
 def test_the_masks_choose_among_references() -> None:
     given = inputs(9, 13, more=1)
-    config = AWnetConfig.compact(references=2)
+    config = replace(TINY, references=2)
     for logits, expected in (
         ([30.0, 0.0, 0.0], given.ref),
         ([0.0, 30.0, 0.0], given.more_refs[0]),
@@ -195,7 +201,7 @@ def test_the_masks_choose_among_references() -> None:
 @torch.no_grad()
 def test_any_size(size: tuple[int, int], scale: int) -> None:
     given = inputs(*size, scale=scale)
-    network = steady(replace(COMPACT, scale=scale), [-30.0])
+    network = steady(replace(TINY, scale=scale), [-30.0])
     found = network(given)
     assert torch.allclose(found.sr, upscaled(given.lr, scale), atol=1e-5)
     for name, channels in (("flow", 2), ("warped", 3), ("mask", 1), ("weight", 1)):
@@ -204,7 +210,7 @@ def test_any_size(size: tuple[int, int], scale: int) -> None:
 
 @torch.no_grad()
 def test_a_batch_is_its_images() -> None:
-    network = seeded(COMPACT)
+    network = seeded(TINY)
     given = inputs(20, 24, [[0, 0, 16, 20], [4, 3, 20, 23]])
     found = network(given)
     for one in (slice(0, 1), slice(1, 2)):
@@ -214,31 +220,27 @@ def test_a_batch_is_its_images() -> None:
             assert torch.allclose(found.maps[name][one], values, atol=1e-3)
 
 
+@pytest.mark.parametrize(("scale", "size"), [(4, (90, 109)), (2, (125, 165))])
 @torch.no_grad()
-def test_a_window_with_its_margin_is_the_whole() -> None:
-    network = seeded(COMPACT)
-    scene = network.align(inputs(90, 109))  # a frame of 384 x 448
-    assert scene.result == (12, 6, 372, 442)
-    whole = network.fuse(scene, scene.result)
-    margin = AWnet.MARGIN
-    for top, left, bottom, right in ((0, 0, 200, 200), (136, 144, 384, 448)):
-        part = network.fuse(scene, (top, left, bottom, right))
-        # What is sure of it, in the frame.
-        upper, lower = top + margin * (top > 0), bottom - margin * (bottom < 384)
-        first, last = left + margin * (left > 0), right - margin * (right < 448)
-        upper, lower = max(upper, 12), min(lower, 372)
-        first, last = max(first, 6), min(last, 442)
-        own = (..., slice(upper - top, lower - top), slice(first - left, last - left))
-        same = (..., slice(upper - 12, lower - 12), slice(first - 6, last - 6))
-        assert torch.allclose(part.sr[own], whole.sr[same], atol=1e-5)
-        assert torch.allclose(part.maps["mask"][own], whole.maps["mask"][same], atol=1e-5)
-    with pytest.raises(ValueError, match="are no multiples of 8"):
-        network.fuse(scene, (0, 0, 100, 200))
+def test_windows_are_the_whole(scale: int, size: tuple[int, int]) -> None:
+    """A reference of a part of the photo, in a frame that begins beside the result."""
+    network = seeded(replace(TINY, scale=scale))
+    given = inputs(*size, [[8, 3, 83, size[1]]], scale)
+    whole = network(given)
+    encoded = network.encode(given, 24)
+    for window in ((0, 0, 48, 40), (48, 40, *size)):
+        part = network.render(encoded, window)
+        top, left, bottom, right = (scale * side for side in window)
+        assert part.sr.shape == (1, 3, bottom - top, right - left)
+        assert torch.allclose(part.sr, whole.sr[..., top:bottom, left:right], atol=1e-4)
+        for name, values in part.maps.items():
+            expected = whole.maps[name][..., top:bottom, left:right]
+            assert torch.allclose(values, expected, atol=1e-3 if name == "flow" else 1e-4), name
 
 
 def test_every_layer_learns_save_the_unused_one() -> None:
     for references in (1, 2):
-        network = seeded(replace(COMPACT, references=references)).train()
+        network = seeded(replace(TINY, references=references)).train()
         given = inputs(32, 32, more=references - 1)
         (network(given).sr - random(1, 3, 128, 128, seed=9)).abs().mean().backward()
         without = {name for name, values in network.named_parameters() if values.grad is None}
@@ -248,7 +250,7 @@ def test_every_layer_learns_save_the_unused_one() -> None:
 
 
 def test_the_flow_learns_by_the_warped_pixels_alone() -> None:
-    network = seeded(COMPACT)
+    network = seeded(TINY)
     network(inputs(16, 16)).maps["mask"].sum().backward()
     assert all(values.grad is None for values in network.FlowNet.parameters())
     # A reference may be a result, whose own network learns too.
@@ -261,7 +263,7 @@ def test_the_flow_learns_by_the_warped_pixels_alone() -> None:
 
 @torch.no_grad()
 def test_noise_belongs_to_training() -> None:
-    network = steady(replace(COMPACT, noise_variance=0.01), [-30.0])
+    network = steady(replace(TINY, noise_variance=0.01), [-30.0])
     given = inputs(40, 40)
     assert torch.allclose(network(given).sr, upscaled(given.lr), atol=1e-5)
     noise = network.train()(given).sr - upscaled(given.lr)
@@ -270,7 +272,7 @@ def test_noise_belongs_to_training() -> None:
 
 @torch.no_grad()
 def test_mixed_precision_leaves_the_flow_alone() -> None:
-    network = seeded(COMPACT)
+    network = seeded(TINY)
     given = inputs(20, 24)
     expected = network(given)
     with torch.autocast("cpu", torch.bfloat16):
@@ -283,9 +285,9 @@ def test_mixed_precision_leaves_the_flow_alone() -> None:
 
 def test_a_configuration_is_plain_data() -> None:
     """As a model's file of settings has it: numbers, lists, no more."""
-    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(COMPACT).items()}
+    settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(TINY).items()}
     shapes = [values.shape for values in AWnet(AWnetConfig(**settings)).parameters()]
-    assert shapes == [values.shape for values in AWnet(COMPACT).parameters()]
+    assert shapes == [values.shape for values in AWnet(TINY).parameters()]
     for wrong, sentence in (
         ({"features": [8, 8]}, "features are four, not 2"),
         ({"references": 0}, "references are 1 or more"),
@@ -296,7 +298,7 @@ def test_a_configuration_is_plain_data() -> None:
 
 
 def test_what_does_not_fit_is_told() -> None:
-    network = AWnet(COMPACT)
+    network = AWnet(TINY)
     with pytest.raises(ValueError, match="2 references where 1 belong"):
         network(inputs(8, 8, more=1))
     with pytest.raises(ValueError, match=r"a reference is \(1, 3, 16, 16\), not \(1, 3, 32, 32\)"):
@@ -304,12 +306,12 @@ def test_what_does_not_fit_is_told() -> None:
     given = inputs(8, 8, more=1)
     wrong = Inputs(given.lr, given.ref, given.box, more_refs=(given.ref[..., 1:],))
     with pytest.raises(ValueError, match=r"not \(1, 3, 32, 32\)"):
-        AWnet(AWnetConfig.compact(references=2))(wrong)
+        AWnet(replace(TINY, references=2))(wrong)
 
 
 @torch.no_grad()
 def test_saved_weights_give_the_same_result(tmp_path: Path) -> None:
-    network, other = seeded(COMPACT), AWnet(COMPACT).eval()
+    network, other = seeded(TINY), AWnet(TINY).eval()
     path = tmp_path / "weights.safetensors"
     save_file({f"module.{name}": v for name, v in network.state_dict().items()}, path)
     load_into(other, read_weights(path), path)

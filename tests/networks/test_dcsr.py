@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from dualsr_cli.errors import InputError
-from dualsr_cli.matching import Correspondence, search
+from dualsr_cli.matching import search
 from dualsr_cli.networks import Inputs, load_into, read_weights
 from dualsr_cli.networks.dcsr import DCSR, DCSRConfig, transform_patches
 
@@ -188,10 +188,10 @@ def published(
             if spans is None:
                 spans = _published_coarse(part, ref)
             crop = ref[..., slice(*spans[0]), slice(*spans[1])]
-            reference = whole.encode_reference(crop)
             box = torch.tensor([[0, 0, crop.shape[2] // 2, crop.shape[3] // 2]])
-            found = whole.match(part, reference, box)
-            columns.append(whole.restore(part, found, reference)[..., 40:-40, 40:-40])
+            found = whole.match(part, crop, box)
+            sr = whole.restore(part, found, whole.encode_reference(crop))
+            columns.append(sr[..., 40:-40, 40:-40])
         rows.append(torch.cat(columns, dim=3))
     return torch.cat(rows, dim=2)
 
@@ -274,11 +274,11 @@ def test_one_window_holds_the_best_of_all_keys(name: str) -> None:
     config = replace(CONFIGS[name], tile=8, reach=40)
     network, inputs = seeded(config), example(config, (22, 30), (2, 4, 18, 26), batch=2)
     with torch.no_grad():
-        reference = network.encode_reference(inputs.ref)
-        found = network.match(inputs.lr, reference, inputs.box)
+        found = network.match(inputs.lr, inputs.ref, inputs.box, 8)
         prepared = network.feature_match.prepare(inputs.lr)
-        expected = search(network.feature_match.features(prepared), reference.key)
-    assert found.key_size == expected.key_size == tuple(reference.key.shape[2:])
+        key = network.feature_match.prepare(F.avg_pool2d(inputs.ref, config.scale))
+        expected = search(*(network.feature_match.features(maps) for maps in (prepared, key)))
+    assert found.key_size == expected.key_size
     assert torch.allclose(found.similarity, expected.similarity, atol=1e-5)
     assert (found.index == expected.index).float().mean() > 0.99
 
@@ -293,8 +293,7 @@ def test_windows_lie_about_a_tiles_own_place_or_where_it_looks_alike() -> None:
     # Far from the box, LR shows what the reference shows elsewhere.
     lr[..., 112:, 112:] = lr[..., 16:32, 40:56]
     with torch.no_grad():
-        reference = network.encode_reference(ref)
-        rows, columns = network.match(lr, reference, box).places()
+        rows, columns = network.match(lr, ref, box).places()
     own = torch.arange(128)
     near = torch.arange(32, 48)
     assert (rows[0, near][:, near] - own[near, None]).abs().max() <= 16 + 4
@@ -305,34 +304,29 @@ def test_windows_lie_about_a_tiles_own_place_or_where_it_looks_alike() -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_tiles_with_their_margin_are_the_whole(name: str) -> None:
-    config = replace(CONFIGS[name], tile=32)
+def test_windows_are_the_whole(name: str) -> None:
+    config = replace(CONFIGS[name], tile=32, skip=True)
     network, scale, step = seeded(config), config.scale, config.step
-    margin = network.margin
-    inputs = example(config, (64, 72), (16, 20, 48, 52))
+    inputs = example(config, (61, 71), (16, 20, 47, 52))
     with torch.no_grad():
-        reference = network.encode_reference(inputs.ref)
-        found = network.match(inputs.lr, reference, inputs.box)
-        whole = network.restore(inputs.lr, found, reference)
-        for top, left in product((0, 32), (0, 36)):
-            ends = [(top, top + 32, 64), (left, left + 36, 72)]
-            spans = [
-                slice(max(0, low - margin), min(high + margin, side)) for low, high, side in ends
-            ]
-            places = [slice(span.start // step, span.stop // step) for span in spans]
-            part = Correspondence(
-                found.index[:, places[0], places[1]],
-                found.similarity[:, places[0], places[1]],
-                found.key_size,
-            )
-            tile = network.restore(inputs.lr[..., spans[0], spans[1]], part, reference)
-            inner = [
-                slice(scale * (low - span.start), scale * (high - span.start))
-                for (low, high, _), span in zip(ends, spans, strict=True)
-            ]
-            outer = [slice(scale * low, scale * high) for low, high, _ in ends]
-            expected = whole[..., outer[0], outer[1]]
-            assert torch.allclose(tile[..., inner[0], inner[1]], expected, atol=1e-4)
+        whole, encoded = network(inputs), network.encode(inputs, 16)
+        for window in ((0, 0, 32, 40), (32, 40, 61, 71)):
+            part = network.render(encoded, window)
+            top, left, bottom, right = window
+            own = slice(scale * top, scale * bottom), slice(scale * left, scale * right)
+            assert torch.allclose(part.sr, whole.sr[..., own[0], own[1]], atol=1e-4)
+            places = slice(top // step, -(-bottom // step)), slice(left // step, -(-right // step))
+            expected = whole.maps["confidence"][..., places[0], places[1]]
+            assert torch.allclose(part.maps["confidence"], expected, atol=1e-5)
+
+
+def test_a_skip_adds_the_enlarged_photo() -> None:
+    network = seeded(replace(SMALL, skip=True))
+    inputs = example(SMALL, (10, 12), (2, 2, 8, 8))
+    with torch.no_grad():
+        found, expected = network(inputs).sr, seeded(SMALL)(inputs).sr
+    added = F.interpolate(inputs.lr, scale_factor=2, mode="bicubic")
+    assert torch.allclose(found - expected, added, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -420,7 +414,7 @@ def test_weights_go_to_a_file_and_come_back(tmp_path: Path) -> None:
 
 
 def test_the_compact_one_runs() -> None:
-    config = DCSRConfig.COMPACT
+    config = DCSRConfig.compact()
     network = DCSR(config)
     assert sum(values.numel() for values in network.parameters()) == 392_104
     with torch.no_grad():

@@ -11,13 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.matching import search
 from dualsr_cli.networks import Inputs, load_into, read_weights
-from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, taps_at
+from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, read_by, taps_at
 from dualsr_cli.networks._selfdzsr_degradation import DegradationNetwork, MeanShift
-from dualsr_cli.networks._selfdzsr_student import Student, match
-from dualsr_cli.networks.selfdzsr import Reference, SelfDZSR, SelfDZSRConfig
+from dualsr_cli.networks._selfdzsr_search import search_rows
+from dualsr_cli.networks._selfdzsr_student import Student, match, tap_offsets
+from dualsr_cli.networks.contract import Window
+from dualsr_cli.networks.selfdzsr import SelfDZSR, SelfDZSRConfig
 
 GOLDEN = Path(__file__).parent / "golden" / "selfdzsr.npz"
+
+
+def tiny(scale: int = 2) -> SelfDZSRConfig:
+    return SelfDZSRConfig(scale=scale, features=16, blocks=2, student=(8, 8, 16))
 
 
 def seeded(network: SelfDZSR, seed: int = 0) -> SelfDZSR:
@@ -148,18 +155,18 @@ def published(network: SelfDZSR, lr: torch.Tensor, ref: torch.Tensor) -> torch.T
         for i in range(tiles):
             own = slice(high * j, high * j + high + 16), slice(wide * i, wide * i + wide + 16)
             tile = padded[:, :, own[0], own[1]]
-            cells, box = None, None
+            pasted, box = None, None
             if scale == 2 and {i, j} <= {2, 3}:
                 first = (j - 1) * around.shape[2] // 3 - high - 16
                 start = (i - 1) * around.shape[3] // 3 - wide - 16
                 place = slice(first, first + 2 * high + 32), slice(start, start + 2 * wide + 32)
-                cells = refsr.ref_head(around[:, :, place[0], place[1]])
+                pasted = around[:, :, place[0], place[1]]
                 box = torch.tensor([[0, 0, high + 16, wide + 16]])
                 part = around[:, :, first : first + high + 16, start : start + wide + 16]
             elif scale == 4 and i == j == 1:
                 first, start = round(high // 8) + 6 + top // 4, round(wide // 8) + 6 + left // 4
                 box = torch.tensor([[first, start, first + height // 4, start + width // 4]])
-                cells = refsr.ref_head(ref[:, :, : height // 4 * 4, : width // 4 * 4])
+                pasted = ref[:, :, : height // 4 * 4, : width // 4 * 4]
                 part = ref[:, :, own[0], own[1]]
             else:
                 coarse = F.interpolate(
@@ -173,38 +180,48 @@ def published(network: SelfDZSR, lr: torch.Tensor, ref: torch.Tensor) -> torch.T
                 first = min(best // columns * 8, height - high - 16)
                 start = min(best % columns * 8, width - wide - 16)
                 part = ref[:, :, first : first + high + 16, start : start + wide + 16]
-            reference = Reference(refsr.ref_extractor(part), cells, network.student.key(part))
             aligned, guide = refsr.align(tile)
-            offsets, _ = network.match(tile, reference)
-            fused = refsr.fuse(aligned, guide, offsets, reference, box)
-            vector = refsr.modulation(lr[:, :, middle[0], middle[1]], ref, fused)
-            sr = refsr.restore(aligned, fused, vector)
+            flow, _ = network.match(tile, part)
+            whole = (0, 0, *tile.shape[2:])
+            warped = refsr.warp(refsr.extract(part), flow, whole)
+            if pasted is not None and box is not None:
+                refsr.paste(warped, pasted, box, whole)
+            fused = refsr.join(aligned, refsr.ref_ada(warped, guide))
+            vector = modulation(network, lr[:, :, middle[0], middle[1]], ref, fused)
+            sr = refsr.restore(aligned, fused, vector, tile)
             row.append(sr[:, :, 8 * scale : -8 * scale, 8 * scale : -8 * scale])
         rows.append(torch.cat(row, dim=3))
-    whole = torch.cat(rows, dim=2)[:, :, scale * (top - 8) :, scale * (left - 8) :]
-    return whole[:, :, : scale * height, : scale * width]
+    tiles_together = torch.cat(rows, dim=2)[:, :, scale * (top - 8) :, scale * (left - 8) :]
+    return tiles_together[:, :, : scale * height, : scale * width]
+
+
+def modulation(
+    network: SelfDZSR, center: torch.Tensor, ref: torch.Tensor, fused: torch.Tensor
+) -> torch.Tensor:
+    def window(place: Window) -> torch.Tensor:
+        return fused[:, :, place[0] : place[2], place[1] : place[3]]
+
+    return network.refsr.modulation(center, ref, fused.shape[2:], window)
 
 
 def golden() -> dict[str, np.ndarray]:
-    """Some pixels of each path, of the published configurations; keep: np.savez(GOLDEN, **...)."""
+    """Some pixels of each path; keep: np.savez(GOLDEN, **...)."""
     found = {}
     for scale in (2, 4):
-        drop = SelfDZSRConfig(scale=scale, identity_drop=0, paste_chance=1)
-        network = seeded(SelfDZSR(drop))
+        network = seeded(SelfDZSR(replace(tiny(scale), identity_drop=0, paste_chance=1)))
         inputs = pair(24, 28, (8, 5, 20, 21), scale)
         with torch.no_grad():
             learned = network.train()(inputs, 0.02 * (picture(24, 28, seed=1) - 0.5))
-            reference = network.encode_reference(inputs.ref)
-            small = seeded(SelfDZSR(SelfDZSRConfig.compact(scale))).eval()
-            tiled = published(small, picture(74, 80), picture(74, 80, seed=1))
-            result = network.eval()(pair(18, 21, (3, 4, 12, 15), scale))
+            flow, _ = network.match(inputs.lr, inputs.ref)
+            tiled = published(network.eval(), picture(74, 80), picture(74, 80, seed=1))
+            result = network(pair(18, 21, (3, 4, 12, 15), scale))
         found[f"training{scale}"] = learned.sr[:, :, 1::11, 2::7]
         found[f"pseudo_lr{scale}"] = learned.maps["pseudo_lr"][:, :, ::5, ::5]
         found[f"centroid{scale}"] = learned.maps["centroid"]
         found[f"sr{scale}"] = result.sr[:, :, 1::9, 2::7]
         found[f"published{scale}"] = tiled[:, :, 3::17, 5::19]
         found[f"confidence{scale}"] = result.maps["confidence"]
-        found[f"offsets{scale}"] = network.match(inputs.lr, reference)[0][:, :, ::9, ::9]
+        found[f"offsets{scale}"] = tap_offsets(flow, (0, 0, 24, 28))[:, :, ::9, ::9]
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
@@ -216,7 +233,8 @@ def test_golden() -> None:
 
 def test_training_gives_every_parameter_a_gradient() -> None:
     torch.manual_seed(0)
-    network = SelfDZSR(SelfDZSRConfig(identity_drop=0, paste_chance=1)).train()
+    config = replace(tiny(), features=64, blocks=1, identity_drop=0, paste_chance=1)
+    network = SelfDZSR(config).train()
     inputs = pair(24, 24, (4, 8, 16, 20), batch=2)
     outputs = network(inputs)
     assert inputs.hr is not None
@@ -238,7 +256,7 @@ def test_training_gives_every_parameter_a_gradient() -> None:
 
 
 def test_restoring_teaches_the_degradation_network_nothing() -> None:
-    network = SelfDZSR(SelfDZSRConfig.compact()).train()
+    network = SelfDZSR(tiny()).train()
     network(pair(12, 12, (0, 0, 6, 6))).sr.sum().backward()
     assert network.degradation is not None
     assert all(parameter.grad is None for parameter in network.degradation.parameters())
@@ -248,7 +266,7 @@ def test_restoring_teaches_the_degradation_network_nothing() -> None:
 @pytest.mark.parametrize("scale", [2, 4])
 def test_published_files_are_taken(scale: int, tmp_path: Path) -> None:
     """Three files, each with its tensors under `state_dict`, here saved from several GPUs."""
-    saved, loaded = (SelfDZSR(SelfDZSRConfig.compact(scale)).eval() for _ in range(2))
+    saved, loaded = (SelfDZSR(tiny(scale)).eval() for _ in range(2))
     seeded(saved)
     for name in ("refsr", "student", "degradation"):
         path = tmp_path / f"{name}.pth"
@@ -273,7 +291,7 @@ def test_published_files_are_taken(scale: int, tmp_path: Path) -> None:
     ],
 )
 def test_any_size(scale: int, size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig.compact(scale))).eval()
+    network = seeded(SelfDZSR(tiny(scale))).eval()
     with torch.no_grad():
         outputs = network(pair(*size, box, scale))
     assert outputs.sr.shape == (1, 3, scale * size[0], scale * size[1])
@@ -284,7 +302,7 @@ def test_any_size(scale: int, size: tuple[int, int], box: tuple[int, int, int, i
 
 
 def test_a_batch_is_its_images_one_by_one() -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval()
+    network = seeded(SelfDZSR(tiny())).eval()
     both = pair(19, 22, (2, 5, 11, 16), batch=2)
     box = torch.tensor([[2, 5, 11, 16], [10, 0, 19, 11]])
     with torch.no_grad():
@@ -295,27 +313,24 @@ def test_a_batch_is_its_images_one_by_one() -> None:
 
 
 def test_pasting_changes_the_box_only() -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval()
-    refsr = network.refsr
-    lr, ref = picture(16, 16), picture(16, 16, seed=1)
-    reference = network.encode_reference(ref)
+    """Also where a window shows a part of the box."""
+    refsr = seeded(SelfDZSR(tiny())).refsr
+    ref = picture(24, 16)
+    plain = torch.randn(1, 16, 16, 20)
+    box = torch.tensor([[4, 6, 16, 14]])
     with torch.no_grad():
-        offsets, _ = network.match(lr, reference)
-        aligned, guide = refsr.align(lr)
-        box = torch.tensor([[4, 6, 12, 14]])
-        # Nothing else stands between pasting and `ref_ada`, which is left out here.
-        refsr.ref_ada.forward = lambda features, guide: features  # type: ignore[method-assign]
-        refsr.concat_fea = nn.Identity()
-        plain = refsr.fuse(aligned, guide, offsets, reference, None)
-        pasted = refsr.fuse(aligned, guide, offsets, reference, box)
-        none = refsr.fuse(aligned, guide, offsets, reference, box, torch.tensor([False]))
-    width = aligned.shape[1]
+        cells = refsr.ref_head(ref)
+        pasted = plain.clone()
+        refsr.paste(pasted, ref, box, (0, 0, 16, 20))
+        none = plain.clone()
+        refsr.paste(none, ref, box, (0, 0, 16, 20), torch.tensor([False]))
+        part = plain[:, :, 3:9, 10:20].clone()
+        refsr.paste(part, ref, box, (3, 10, 9, 20))
+    expected = plain.clone()
+    expected[:, :, 4:16, 6:14] = cells
+    torch.testing.assert_close(pasted, expected)
+    torch.testing.assert_close(part, expected[:, :, 3:9, 10:20])
     assert torch.equal(none, plain)
-    assert torch.equal(pasted[:, width:, 4:12, 6:14], reference.cells)
-    outside = torch.ones(16, 16, dtype=torch.bool)
-    outside[4:12, 6:14] = False
-    assert torch.equal(pasted[..., outside], plain[..., outside])
-    assert not torch.equal(pasted, plain)
 
 
 def test_deformable_convolution_is_torchvisions() -> None:
@@ -371,7 +386,8 @@ def test_match_finds_what_was_moved() -> None:
     torch.manual_seed(0)
     key = torch.randn(1, 8, 12, 14)
     query = key[:, :, 3:11, 2:12].clone()
-    offsets, similarity = match(query, key)
+    flow, similarity = match(query, key)
+    offsets = tap_offsets(flow, (0, 0, 32, 40))
     assert offsets.shape == (1, 18, 32, 40)
     assert similarity.shape == (1, 1, 8, 10)
     torch.testing.assert_close(similarity[:, :, 1:-1, 1:-1], torch.ones(1, 1, 6, 8))
@@ -381,15 +397,43 @@ def test_match_finds_what_was_moved() -> None:
     # At the corner the last tap's match lies outside, the first tap's does not.
     assert offsets[0, 16:, 0, 0].tolist() == [0, 0]
     torch.testing.assert_close(offsets[0, :2, 0, 0], torch.tensor([12.0, 8.0]))
+    window = tap_offsets(flow, (5, 0, 30, 27))
+    torch.testing.assert_close(window, offsets[:, :, 5:30, :27], atol=1e-4, rtol=0)
 
 
-def test_student_in_bands_is_the_student_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_by_rows_is_that_of_the_engine() -> None:
+    torch.manual_seed(0)
+    query, key = (F.normalize(torch.randn(2, 6, *size), dim=1) for size in ((7, 9), (12, 5)))
+    key[:, :, 8:11] = key[:, :, :3]  # of keys that are the same the first counts
+    query[1, :, 1:4, 2:6] = key[1, :, 8:11, :4]
+    found = search_rows(query, key)
+    masks = {
+        f"{name}_mask": F.pad(torch.ones(2, height - 2, width - 2), (1, 1, 1, 1)).bool()
+        for name, height, width in (("query", 7, 9), ("key", 12, 5))
+    }
+    expected = search(query, key, padding="zeros", **masks)
+    assert torch.equal(found.index, expected.index)
+    assert found.key_size == expected.key_size
+    torch.testing.assert_close(found.similarity, expected.similarity, atol=1e-6, rtol=1e-5)
+    smallest = search_rows(query[:, :, :3, :3], key[:, :, :3, :3])
+    assert smallest.index.flatten(1).amax(1).tolist() == [4, 4]
+
+
+def test_features_that_are_no_numbers_match_nothing() -> None:
+    torch.manual_seed(0)
+    query, key = torch.randn(1, 4, 6, 7), torch.randn(1, 4, 6, 7)
+    query[0, 0, 2, 2] = torch.nan
+    flow, similarity = match(query, key)
+    assert bool(flow.isfinite().all() & similarity.isfinite().all())
+    assert similarity[0, 0, 1, 1] == 0 and similarity[0, 0, 4, 5] != 0
+
+
+def test_student_in_squares_is_the_student_whole() -> None:
     torch.manual_seed(0)
     student = Student((4, 6, 8))
     image = picture(61, 34)
     whole = student.query(image)
-    monkeypatch.setattr("dualsr_cli.networks._selfdzsr_student._HELD", 4 * 34 * 3)
-    torch.testing.assert_close(student.query(image), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(student.query(image, 16), whole, atol=1e-5, rtol=1e-5)
     branch = student.feature_extraction_image1
     features = branch.model((image - branch.mean) / branch.std)
     expected = F.interpolate(features, (15, 8), mode="bilinear", align_corners=True)
@@ -411,7 +455,7 @@ def test_centroid_loss_is_of_shifts_alone() -> None:
 
 
 def test_noise_moves_the_match_and_not_the_pseudo_lr() -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig.compact(4))).train()
+    network = seeded(SelfDZSR(tiny(4))).train()
     inputs = pair(16, 16, (4, 4, 12, 12), 4)
     with torch.no_grad():
         torch.manual_seed(0)
@@ -430,23 +474,47 @@ def test_what_cannot_be_is_refused() -> None:
         SelfDZSRConfig(features=24)
     inputs = pair(12, 12, (0, 0, 6, 6))
     with pytest.raises(ValueError, match="learns from hr"):
-        SelfDZSR(SelfDZSRConfig.compact()).train()(Inputs(inputs.lr, inputs.ref, inputs.box))
+        SelfDZSR(tiny()).train()(Inputs(inputs.lr, inputs.ref, inputs.box))
     large = Inputs(inputs.lr, inputs.ref, torch.tensor([[0, 0, 7, 6]]), inputs.hr)
     for training in (True, False):
         with pytest.raises(ValueError, match="not 2 x its box"):
-            SelfDZSR(SelfDZSRConfig.compact()).train(training)(large)
+            SelfDZSR(tiny()).train(training)(large)
     with pytest.raises(ValueError, match="multiples of 4"):
-        SelfDZSR(SelfDZSRConfig.compact()).train()(pair(12, 14, (0, 0, 6, 6)))
+        SelfDZSR(tiny()).train()(pair(12, 14, (0, 0, 6, 6)))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_skip_adds_what_takes_lrs_place(scale: int) -> None:
+    """LR at inference, in training the pseudo-LR that lies on the truth."""
+    with_skip, without = (seeded(SelfDZSR(replace(tiny(scale), skip=s))) for s in (True, False))
+    inputs = pair(12, 16, (4, 4, 12, 16), scale)
+    results = []
+    with torch.no_grad():
+        for network in (with_skip, without):
+            torch.manual_seed(0)
+            results.append((network.eval()(inputs).sr, network.train()(inputs)))
+    (deployed, learned), (plain, plain_learned) = results
+    added = F.interpolate(inputs.lr, scale_factor=scale, mode="bicubic")
+    inner = (..., slice(2 * scale, -2 * scale), slice(2 * scale, -2 * scale))
+    torch.testing.assert_close((deployed - plain)[inner], added[inner], atol=1e-5, rtol=0)
+    pseudo = learned.maps["pseudo_lr"].clamp(0, 1)
+    added = F.interpolate(pseudo, scale_factor=scale, mode="bicubic")
+    torch.testing.assert_close(learned.sr - plain_learned.sr, added, atol=1e-5, rtol=0)
 
 
 def test_pasting_can_be_left_out() -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval()
+    network = seeded(SelfDZSR(tiny())).eval()
     without = SelfDZSR(replace(network.config, paste=False)).eval()
     without.load_state_dict(network.state_dict())
     inputs = pair(16, 20, (4, 4, 12, 14))
     with torch.no_grad():
-        assert without.encode_reference(inputs.ref).cells is None
         assert not torch.equal(without(inputs).sr, network(inputs).sr)
+
+
+def test_the_compact_one_is_small() -> None:
+    for scale, size in ((2, 373_029), (4, 420_389)):
+        network = SelfDZSR(replace(SelfDZSRConfig.compact(scale), degradation=False))
+        assert parameters(network) == size
 
 
 def test_without_its_degradation_network_it_is_what_is_deployed() -> None:
@@ -458,38 +526,63 @@ def test_without_its_degradation_network_it_is_what_is_deployed() -> None:
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_windows_are_the_whole(scale: int) -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig(scale=scale, features=16, blocks=2))).eval()
-    inputs = pair(37, 45, (9, 12, 28, 35), scale)
-    assert network.margin < 9
+    network = seeded(SelfDZSR(replace(tiny(scale), blocks=1, skip=True))).eval()
+    inputs = pair(45, 49, (9, 12, 21, 29), scale)
+    assert network.margin == 12
     with torch.no_grad():
-        encoded = network.encode(inputs)
-        whole = network(inputs).sr
-        bands = [
-            torch.cat(
-                [
-                    network.render(encoded, (top, left, bottom, right))
-                    for left, right in ((0, 17), (17, 44), (44, 45))
-                ],
-                dim=3,
-            )
-            for top, bottom in ((0, 13), (13, 30), (30, 37))
-        ]
-    tiled = torch.cat(bands, dim=2)
-    torch.testing.assert_close(tiled, whole, atol=1e-5, rtol=1e-5)
+        encoded, whole = network.encode(inputs, 24), network(inputs)
+        for window in ((0, 24, 24, 48), (24, 0, 45, 24)):
+            top, left, bottom, right = window
+            part = network.render(encoded, window)
+            own = slice(scale * top, scale * bottom), slice(scale * left, scale * right)
+            torch.testing.assert_close(part.sr, whole.sr[..., own[0], own[1]], atol=1e-4, rtol=0)
+            places = slice(top // 4, -(-bottom // 4)), slice(left // 4, -(-right // 4))
+            expected = whole.maps["confidence"][..., places[0], places[1]]
+            torch.testing.assert_close(part.maps["confidence"], expected, atol=1e-5, rtol=0)
 
 
-def test_modulation_in_bands_is_the_modulation_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = seeded(SelfDZSR(SelfDZSRConfig.compact())).eval().refsr
+def test_what_is_bent_from_afar_is_found_there() -> None:
+    """A window's taps may lie anywhere, whatever its margin."""
+    network = seeded(SelfDZSR(replace(tiny(), blocks=1))).eval()
+    bias = network.refsr.ref_ada.translation_conv.bias
+    assert bias is not None
+    inputs = pair(48, 48, (0, 0, 24, 24))
+    for far in ((26.0, -31.0), (-90.0, 0.0)):
+        bias.data.copy_(torch.tensor(far))
+        with torch.no_grad():
+            encoded = network.encode(inputs)
+            whole = network.render(encoded, (0, 0, 48, 48)).sr
+            part = network.render(encoded, (8, 32, 16, 40)).sr
+        torch.testing.assert_close(part, whole[:, :, 16:32, 64:80], atol=1e-4, rtol=0)
+
+
+def test_the_part_that_taps_read() -> None:
+    taps = torch.zeros(1, 9, 2, 4, 5)
+    assert read_by(taps, (6, 7, 10, 12), (20, 20)) == (5, 6, 12, 14)
+    taps[0, 3, 0, 1, 2], taps[0, 8, 1, 3, 4] = -4.5, 30.0
+    assert read_by(taps, (6, 7, 10, 12), (20, 20)) == (1, 6, 12, 20)
+    assert read_by(taps - 60, (6, 7, 10, 12), (20, 20)) == (0, 0, 1, 1)
+    assert read_by(taps + torch.nan, (6, 7, 10, 12), (20, 20)) == (0, 0, 3, 3)
+
+
+def test_modulation_in_squares_is_the_modulation_whole() -> None:
+    network = seeded(SelfDZSR(tiny())).eval()
     inputs = pair(150, 40, (10, 5, 140, 22))
-    fused = picture(150, 40, seed=3).repeat(1, 11, 1, 1)[:, :32]
+    fused = picture(150, 40, seed=3).repeat(1, 6, 1, 1)[:, :16]
+    center = inputs.lr_center()
     with torch.no_grad():
-        predictor = network.predictor
-        up = F.interpolate(inputs.lr_center(), (260, 34), mode="bilinear", align_corners=True)
+        predictor = network.refsr.predictor
+        up = F.interpolate(center, (260, 34), mode="bilinear", align_corners=True)
         pairs = predictor.head(torch.cat([predictor.mean(up), predictor.mean(inputs.ref)], dim=1))
         stretched = F.interpolate(fused, (260, 34), mode="bilinear", align_corners=True)
         plain = predictor.predictor(torch.cat([pairs, stretched], dim=1)).mean((2, 3), keepdim=True)
-        whole = network.modulation(inputs.lr_center(), inputs.ref, fused)
-        monkeypatch.setattr("dualsr_cli.networks.selfdzsr._HELD", 34 * 48)
-        bands = network.modulation(inputs.lr_center(), inputs.ref, fused)
+        whole = modulation(network, center, inputs.ref, fused)
+        squares = network.refsr.modulation(
+            center,
+            inputs.ref,
+            (150, 40),
+            lambda window: fused[:, :, window[0] : window[2], window[1] : window[3]],
+            40,
+        )
     torch.testing.assert_close(whole, plain, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(bands, whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(squares, whole, atol=1e-6, rtol=1e-5)
