@@ -58,6 +58,7 @@ DIRECTIONS = {
         "jobs",
         "errors",
         "files",
+        "plain",
     },
     "jobs": {"errors", "files", "plain"},
     "commands": {

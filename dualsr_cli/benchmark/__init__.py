@@ -13,6 +13,7 @@ from dualsr_cli.benchmark.layouts import (
     find_cases,
     load,
 )
+from dualsr_cli.benchmark.methods import Method, Resources
 from dualsr_cli.benchmark.metrics import (
     levels,
     lpips_layers,
@@ -34,6 +35,7 @@ from dualsr_cli.benchmark.results import (
     efficiency_by_size,
     tabulate,
 )
+from dualsr_cli.benchmark.runner import Bench, Benched, plan_bench, run_bench
 
 __all__ = [
     "LAYOUTS",
@@ -41,6 +43,8 @@ __all__ = [
     "PAPERS",
     "PROTOCOLS",
     "REGIONS",
+    "Bench",
+    "Benched",
     "Box",
     "Case",
     "Efficiency",
@@ -48,9 +52,11 @@ __all__ = [
     "Figure",
     "Found",
     "Layout",
+    "Method",
     "Missing",
     "Problem",
     "Protocol",
+    "Resources",
     "Row",
     "Sample",
     "Table",
@@ -64,8 +70,10 @@ __all__ = [
     "lpips_map",
     "lpips_value",
     "luma",
+    "plan_bench",
     "psnr",
     "published_figures",
+    "run_bench",
     "score",
     "squared_error",
     "ssim_map",

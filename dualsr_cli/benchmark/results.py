@@ -26,10 +26,10 @@ class Row:
     network's arithmetic, "fp32", ...; "" for what is no network.
 
     Measured, and None where nothing was run (images made elsewhere): seconds: of the method alone,
-    without reading, the alignment that all methods share, and scoring. memory: bytes that it held
-    at its peak, on a GPU there, else the whole process; None too where several ran at once, or the
-    system does not tell. operations: floating point operations of a network, a multiply-add being
-    two; those of matrix products and convolutions alone.
+    without reading, the alignment that all methods share, and scoring. memory: bytes that it took
+    at its peak, on a GPU there, beside what was held before (weights, photos); None too where
+    several ran at once, or the system does not tell. operations: floating point operations of a
+    network, a multiply-add being two; those of matrix products and convolutions alone.
 
     image: where the result lies as an 8-bit file, relative to the output folder; None: not saved.
     """
@@ -151,13 +151,13 @@ class Table:
 def tabulate(
     rows: Sequence[Row],
     *,
-    expected: int,
+    expected: Mapping[int, int],
     missing: Sequence[Missing] = (),
     parameters: Mapping[str, int | None] | None = None,
 ) -> list[Table]:
     """A table for each data set, part, split, scale and protocol of the rows, in their order.
 
-    expected: how many cases each method should have scored. parameters: of the methods.
+    expected: how many cases each method should have scored, by scale. parameters: of the methods.
     """
     tables = []
     for place in dict.fromkeys(map(_place, rows)):
@@ -170,7 +170,7 @@ def tabulate(
                 tuple(
                     _entry(
                         [row for row in own if row.method == method],
-                        expected,
+                        expected[scale],
                         (parameters or {}).get(method),
                     )
                     for method in methods
@@ -178,7 +178,7 @@ def tabulate(
                 printed(dataset, part, split, scale, protocol),
                 own,
                 tuple(lack for lack in missing if lack.protocol in ("", protocol)),
-                expected,
+                expected[scale],
             )
         )
     return tables

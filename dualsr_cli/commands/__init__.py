@@ -39,6 +39,9 @@ _SUBCOMMANDS = {
     "match": _Subcommand(
         "dualsr_cli.commands.match", "match", "Find where the wide photo's parts have their like."
     ),
+    "bench": _Subcommand(
+        "dualsr_cli.commands.bench", "bench", "Score methods on a data set, by its paper's rules."
+    ),
     "jobs": _Subcommand(
         "dualsr_cli.commands.jobs", "jobs", "Show what was done with each item of a folder."
     ),

@@ -10,13 +10,21 @@ from dualsr_cli.reconstruction.reconstruct import (
     measure,
     reconstruct,
 )
-from dualsr_cli.reconstruction.restore import Restorer, load_restorer, restore
+from dualsr_cli.reconstruction.restore import (
+    Restorer,
+    load_restorer,
+    network_inputs,
+    restore,
+    restoring_memory,
+    run_network,
+)
 from dualsr_cli.reconstruction.tiler import plan, restore_windows
 from dualsr_cli.reconstruction.upscale import (
     UpscaleOptions,
     UpscaleReport,
     UpscaleTask,
     described,
+    resolve_device,
     upscale,
 )
 
@@ -35,10 +43,14 @@ __all__ = [
     "described",
     "load_restorer",
     "measure",
+    "network_inputs",
     "plan",
     "reconstruct",
+    "resolve_device",
     "restore",
     "restore_windows",
+    "restoring_memory",
+    "run_network",
     "upscale",
     "write_preview",
 ]

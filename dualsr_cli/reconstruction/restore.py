@@ -50,7 +50,7 @@ class Restorer:
         return PRECISIONS[self.precision]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=8)  # a bench takes several in turn
 def load_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
     """The model of that name. precision: "auto" (bf16 on GPUs that have it) or of PRECISIONS.
 
@@ -97,7 +97,8 @@ def restore(
     wide = aligned.wide
     box = box or (0, 0, wide.height, wide.width)
     progress("encode", 0, 1)
-    inputs = _inputs(aligned, restorer)
+    inputs = network_inputs(aligned, restorer.network.scale)
+    inputs = inputs.to(restorer.device, restorer.dtype)
     canvas = Canvas(wide, box, scale)
     step = restorer.network.scale
     around = 0 if step == scale else CELL
@@ -132,6 +133,23 @@ def restore(
     return canvas.finished()
 
 
+def run_network(restorer: Restorer, inputs: Inputs, memory: int | None = None) -> torch.Tensor:
+    """What a network alone makes of a batch of one: (3, s * H, s * W) float32 on the CPU.
+
+    Neither clamped nor corrected. memory: as for `restore`. Raises UsageError where it is too
+    small, ValueError for a reference that does not fit the network.
+    """
+    inputs = inputs.to(restorer.device, restorer.dtype)
+    step = restorer.network.scale
+    height, width = inputs.lr.shape[2:]
+    result = torch.empty(3, step * height, step * width)
+    tile = plan(restorer.network, inputs, memory or _room(restorer.device))
+    for window, _, outputs in restore_windows(restorer.network, inputs, tile):
+        top, left, bottom, right = (step * edge for edge in window)
+        result[:, top:bottom, left:right] = outputs.sr[0]
+    return result
+
+
 def restoring_memory(
     restorer: Restorer, width: int, height: int, ratio: float, memory: int | None
 ) -> int:
@@ -157,12 +175,12 @@ def _room(device: torch.device) -> int:
     return default_memory()
 
 
-def _inputs(aligned: AlignedPair, restorer: Restorer) -> Inputs:
-    """The wide photo, and the tele photo laid over it at the network's scale and in its tone.
+def network_inputs(aligned: AlignedPair, step: int) -> Inputs:
+    """The wide photo, and the tele photo laid over it in its tone, for a network of scale `step`.
 
     Where the tele does not reach into a corner of its box the wide photo, enlarged, fills it.
     """
-    wide, step = aligned.wide, restorer.network.scale
+    wide = aligned.wide
     lr = wide.window(0, 0, wide.height, wide.width)
     top, left, bottom, right = box = aligned.footprint_box()
     size = (step * (right - left), step * (bottom - top))
@@ -179,8 +197,7 @@ def _inputs(aligned: AlignedPair, restorer: Restorer) -> Inputs:
     wide_image, tele_image, confident = (
         torch.from_numpy(image).permute(2, 0, 1)[None].clamp(0, 1) for image in (lr, ref, sure)
     )
-    inputs = Inputs(wide_image, tele_image, torch.tensor([box]), confidence=confident)
-    return inputs.to(restorer.device, restorer.dtype)
+    return Inputs(wide_image, tele_image, torch.tensor([box]), confidence=confident)
 
 
 def _resized(result: torch.Tensor, made: Window, step: int, scale: float) -> torch.Tensor:

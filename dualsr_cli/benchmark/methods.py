@@ -1,0 +1,330 @@
+"""What the bench compares, by name, and what each method makes of a case."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dualsr_cli.alignment import AlignedPair, align
+from dualsr_cli.benchmark._operations import Operations, Peak
+from dualsr_cli.benchmark.layouts import Case, Sample
+from dualsr_cli.benchmark.metrics import Array
+from dualsr_cli.errors import AlignmentError, DualsrError, InputError, UsageError
+from dualsr_cli.networks import Model, Network, build, count_parameters, list_models
+from dualsr_cli.photos import READ_SUFFIXES, Photo, read_photo
+from dualsr_cli.reconstruction import (
+    Agreement,
+    load_restorer,
+    measure,
+    network_inputs,
+    reconstruct,
+    run_network,
+)
+
+AFFORDABLE = 2_000_000
+"""Parameters up to which a network is fast enough to be tried on two cores unasked."""
+
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+_LONGEST_NAME = 100
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to enlarge LR, or images that were made in another place. Plain data.
+
+    name: what tables call it, of its own among those that are compared. kind: what makes its
+    results, a name in the table of `run_method`. scale: of a network, None for any scale. weights:
+    their SHA-256; parameters: how many numbers they hold. folder: of images.
+    """
+
+    name: str
+    kind: str
+    scale: int | None = None
+    weights: str = ""
+    parameters: int | None = None
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What methods may use.
+
+    device: a torch device; precision: of networks, "auto" or what `upscale` knows; memory: bytes
+    that a network may take, None: a share of what is free. alone: whether nothing else works in
+    this process, so that its memory can be measured.
+    """
+
+    device: str = "cpu"
+    precision: str = "auto"
+    memory: int | None = None
+    alone: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What aligning LR and its first reference gave; `refused`: why it cannot be used."""
+
+    pair: AlignedPair | None
+    agreement: Agreement | None
+    refused: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A result, and what it took; the fields are those of `Row`.
+
+    pixels: (H, W, 3) RGB: uint8, uint16, or floating with 1 as white, which may go beyond.
+    """
+
+    pixels: Array
+    refused: tuple[str, str] | None = None
+    device: str = ""
+    precision: str = ""
+    seconds: float | None = None
+    memory: int | None = None
+    operations: int | None = None
+
+
+def find_method(name: str) -> Method:
+    """The method of that name. Raises UsageError where there is none, InputError for its files."""
+    if name in _PLAIN:
+        return Method(name, name)
+    networks = {model.name: model for model in list_models() if model.kind == "network"}
+    if name in networks:
+        return _network_method(networks[name])
+    known = ", ".join([*_PLAIN, *networks])
+    raise UsageError(
+        f"there is no method {name[:_LONGEST_NAME]!r}: choose among {known}, or name a folder of "
+        "images by --results"
+    )
+
+
+def default_methods(scale: int) -> list[Method]:
+    """Those without weights, and every shipped network of that scale that two cores can afford."""
+    networks = [
+        _network_method(model)
+        for model in list_models()
+        if model.kind == "network" and model.shipped and count_parameters(model) <= AFFORDABLE
+    ]
+    plain = [Method(name, name) for name in _PLAIN]
+    return plain + [method for method in networks if method.scale == scale]
+
+
+def results_method(folder: Path, name: str) -> Method:
+    """Images that were made elsewhere, one for each case. Raises UsageError, InputError."""
+    if not folder.is_dir():
+        raise InputError(folder, "is no folder: name the one that holds the results")
+    if not name.strip(". ") or not name.isprintable() or {"/", "\\"} & set(name):
+        raise UsageError(f"--name {name!r} is no name for a method: use letters, digits, dashes")
+    return Method(name[:_LONGEST_NAME], "results", folder=folder)
+
+
+def find_result(method: Method, case: Case) -> Path:
+    """The image of a case: FOLDER/CASE with any suffix, or the only one that is FOLDER/CASE_*.
+
+    Raises InputError where there is none, or more than one.
+    """
+    assert method.folder is not None
+    wanted = method.folder / case.name
+    there = [
+        path
+        for path in (sorted(wanted.parent.iterdir()) if wanted.parent.is_dir() else ())
+        if path.suffix.lower() in READ_SUFFIXES
+    ]
+    found = [path for path in there if path.stem == wanted.name]
+    found = found or [path for path in there if path.name.startswith(f"{wanted.name}_")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        both = f"{found[0].name} and {found[1].name}"
+        raise InputError(method.folder, f"holds {both} for {case.name}: leave one of them there")
+    raise InputError(
+        method.folder, f"holds no image {case.name}.* for that case: add it, or leave the case out"
+    )
+
+
+def align_sample(sample: Sample, device: str) -> Alignment:
+    """LR and its first reference, as `upscale` aligns them, with its reasons to refuse one."""
+    if not sample.refs:
+        return Alignment(None, None, ("no-reference", "there is no reference"))
+    lr, ref = sample.lr, sample.refs[0]
+    try:
+        pair = align(lr, ref)
+        if pair.swapped:
+            raise AlignmentError(
+                "no-zoom", f"{ref.path.name} shows the scene no larger than {lr.path.name}"
+            )
+        return Alignment(pair, measure(pair, float(sample.case.scale), device))
+    except AlignmentError as error:
+        return Alignment(None, None, (error.reason, str(error)))
+
+
+def run_method(
+    method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
+) -> Made:
+    """A method's result for a case, s times as large as LR, and what it took.
+
+    alignment: gives what `align_sample` has for the sample, once it is asked for. Raises
+    DualsrError for what cannot be made: too little memory, images of a wrong size, no numbers.
+    """
+    return _MAKERS[method.kind](method, sample, alignment, resources)
+
+
+_Maker = Callable[[Method, Sample, Callable[[], Alignment], Resources], Made]
+
+
+def _resized(
+    method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
+) -> Made:
+    work = partial(_enlarged, sample.lr, sample.case.scale, _FILTERS[method.kind])
+    return _timed(work, None, "cpu", resources)
+
+
+def _detail_transfer(
+    method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
+) -> Made:
+    found = alignment()
+
+    def work() -> Array:
+        scale = float(sample.case.scale)
+        return reconstruct(
+            sample.lr, found.pair, scale, agreement=found.agreement, device=resources.device
+        ).pixels
+
+    return _timed(work, found.refused, resources.device, resources)
+
+
+def _network(
+    method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
+) -> Made:
+    """The network alone, neither clamped nor corrected.
+
+    A reference that cannot be aligned leaves nothing to it: LR is enlarged as `upscale` does.
+    """
+    restorer = load_restorer(method.name, resources.device, resources.precision)
+    if sample.registration == "free" and sample.center is None:
+        found = alignment()
+        if found.pair is None:
+            return _detail_transfer(method, sample, alignment, resources)
+        inputs = network_inputs(found.pair, sample.case.scale)
+    else:
+        inputs = sample.inputs()
+
+    def work() -> Array:
+        try:
+            result = run_network(restorer, inputs, resources.memory)
+        except (UsageError, ValueError) as error:  # of this image; the next may fit
+            raise DualsrError(f"{method.name} cannot enlarge {sample.lr.path}: {error}") from error
+        if not bool(result.isfinite().all()):
+            raise DualsrError(
+                f"{method.name} gives no numbers for {sample.lr.path} in {restorer.precision}: "
+                "choose another --precision, or other weights"
+            )
+        pixels: Array = result.permute(1, 2, 0).numpy()
+        return pixels
+
+    return _timed(work, None, resources.device, resources, restorer.precision)
+
+
+def _elsewhere(
+    method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
+) -> Made:
+    photo = read_photo(find_result(method, sample.case))
+    width, height = (side * sample.case.scale for side in (sample.lr.width, sample.lr.height))
+    if (photo.width, photo.height) != (width, height):
+        raise InputError(
+            photo.path,
+            f"is {photo.width} x {photo.height} pixels, not the {width} x {height} of the truth: "
+            f"make it at a scale of {sample.case.scale}",
+        )
+    return Made(photo.pixels)
+
+
+_PLAIN = ("bicubic", "lanczos", "detail-transfer")
+_MAKERS: Mapping[str, _Maker] = {
+    "bicubic": _resized,
+    "lanczos": _resized,
+    "detail-transfer": _detail_transfer,
+    "network": _network,
+    "results": _elsewhere,
+}
+
+
+def _timed(
+    work: Callable[[], Array],
+    refused: tuple[str, str] | None,
+    device: str,
+    resources: Resources,
+    precision: str = "",
+) -> Made:
+    """Do the work, and measure it; operations are counted of what has a precision, networks.
+
+    Counting costs an operation some 10 microseconds: on a GPU it is done in a second run.
+    """
+    operations = Operations()
+    counted = bool(precision) and device == "cpu"
+    peak = Peak(device if resources.alone or device.startswith("cuda") else "")
+    start = time.perf_counter()
+    if counted:
+        with operations:
+            pixels = work()
+    else:
+        pixels = work()
+    seconds = time.perf_counter() - start
+    memory = peak.bytes()
+    if precision and not counted:
+        with operations:
+            work()
+    return Made(
+        pixels,
+        refused,
+        device,
+        precision,
+        round(seconds, 4),
+        memory,
+        operations.total if precision else None,
+    )
+
+
+def _enlarged(photo: Photo, scale: int, how: Image.Resampling) -> Array:
+    """By Pillow's filter, in the photo's depth."""
+    size = photo.width * scale, photo.height * scale
+    if photo.pixels.dtype == np.uint8:
+        return np.asarray(Image.fromarray(photo.pixels).resize(size, how))
+    channels = [  # Pillow has no RGB of 16 bits
+        np.asarray(Image.fromarray(photo.pixels[..., band].astype(np.float32)).resize(size, how))
+        for band in range(3)
+    ]
+    values = np.clip(np.stack(channels, -1), 0, photo.max_value)
+    pixels: Array = np.rint(values).astype(np.uint16)
+    return pixels
+
+
+def _network_method(model: Model) -> Method:
+    return Method(
+        model.name, "network", _scale_of(model.name), model.sha256, count_parameters(model)
+    )
+
+
+@cache
+def _scale_of(name: str) -> int:
+    """A network's scale, without its weights and without memory for them."""
+    (model,) = (model for model in list_models() if model.name == name)
+    with torch.device("meta"):
+        network = build(model.architecture, model.settings)
+    assert isinstance(network, Network)
+    return int(network.scale)
+
+
+def check_names(methods: Sequence[Method]) -> None:
+    """Raise UsageError where two methods have one name."""
+    names = [method.name for method in methods]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two methods are called {twice}: name each once, results by --name")

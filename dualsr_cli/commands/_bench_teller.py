@@ -1,0 +1,197 @@
+"""What `dualsr bench` says: of each case as it is scored, and the tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dualsr_cli import jobs
+from dualsr_cli.commands.options import DEBUG
+from dualsr_cli.console import Console, Progress, duration
+
+if TYPE_CHECKING:
+    from dualsr_cli.benchmark import Bench, Benched, Entry, Missing, Table
+
+_DIGITS = {"psnr": 2, "ssim": 4, "lpips": 3, "lpips-vgg": 3}
+
+
+class BenchTeller:
+    """Tells of a run; a sentence that fits many results is said once."""
+
+    def __init__(self, console: Console, bench: Bench, folder: Path) -> None:
+        self.console = console
+        self.bench = bench
+        self.folder = folder
+        self._said: set[str] = set()
+        self._count = 0
+
+    def tell_plan(self) -> None:
+        """What is left out before anything is scored."""
+        for sentence in self.bench.skipped:
+            self.console.warn(sentence)
+        for lack in self.bench.missing:
+            self._tell_missing(lack)
+
+    def reporter(self, progress: Progress) -> Callable[[jobs.Result], None]:
+        """Takes each item as it ends."""
+        progress("bench", 0, len(self.bench.work))
+
+        def report(result: jobs.Result) -> None:
+            self._count += 1
+            self._tell(result)
+            progress("bench", self._count, len(self.bench.work))
+
+        return report
+
+    def tell_end(self, benched: Benched) -> int:
+        """Tables and counts; returns the exit code."""
+        tally = benched.tally
+        for table in benched.tables:
+            self._tell_table(table)
+        if tally.problem:
+            self._tell_problem(tally.problem)
+        code = tally.exit_code()
+        if code == 0 and self.bench.missing:
+            code = 3 if benched.rows else 1
+        elif code == 0 and not benched.rows:
+            self.console.error(f"{self.bench.root} has nothing to score: see above")
+            code = 1
+        self._tell_summary(tally)
+        return code
+
+    def _tell(self, result: jobs.Result) -> None:
+        work = self.bench.work[result.item.name]
+        if result.problem:
+            if result.problem.sentence not in self._said:
+                self._said.add(result.problem.sentence)
+                self._tell_problem(result.problem)
+            self.console.emit_json(
+                {
+                    "event": "unscored",
+                    "case": work.case.name,
+                    "method": work.method.name,
+                    "protocol": work.protocol or None,
+                    "code": result.problem.code,
+                    "error": result.problem.sentence,
+                }
+            )
+            return
+        if result.altered:
+            self.console.warn(f"{self.folder / result.item.name} was changed after it was made")
+        row = self.bench.row(result)
+        if row is None:
+            return
+        code, reason = row.refused or (None, None)
+        if reason and reason not in self._said:
+            self._said.add(reason)
+            self.console.warn(f"{row.case}: {reason}; enlarged without it")
+        told = {**asdict(row), "refused": code, "reason": reason}
+        self.console.emit_json(
+            {"event": "scored", "item": result.item.name, "state": result.state, **told}
+        )
+
+    def _tell_missing(self, lack: Missing) -> None:
+        self.console.error(lack.sentence)
+        self.console.emit_json(
+            {
+                "event": "unscored",
+                "case": lack.case,
+                "method": lack.method or None,
+                "protocol": lack.protocol or None,
+                "code": lack.code,
+                "error": lack.sentence,
+            }
+        )
+
+    def _tell_problem(self, problem: jobs.Problem) -> None:
+        if DEBUG.get() and problem.traceback:
+            self.console.say(problem.traceback.rstrip())
+        self.console.error(problem.sentence)
+
+    def _tell_table(self, table: Table) -> None:
+        cases = len({row.case for row in table.rows})
+        place = ", ".join(part for part in (table.dataset, table.part, table.split) if part)
+        of = f" of {table.expected}" if cases < table.expected else ""
+        self.console.result(
+            f"{place}, x{table.scale}, by {table.protocol}: means of {cases}{of} cases"
+        )
+        header = ["method", "source", *(" ".join(column) for column in table.columns)]
+        lacks = any(entry.missing for entry in table.measured)
+        header += ["missing"] * lacks + ["seconds", "memory", "parameters", "GFLOP"]
+        rows = [self._cells(table, entry, lacks) for entry in table.entries]
+        self.console.table(header, rows)
+        for entry in table.entries:
+            self.console.emit_json({"event": "mean", **_event(table, entry)})
+
+    def _cells(self, table: Table, entry: Entry, lacks: bool) -> list[str]:
+        scores = [
+            "-" if value is None else f"{value:.{_DIGITS[metric]}f}"
+            for region, metric in table.columns
+            for value in [entry.scores.get(region, {}).get(metric)]
+        ]
+        source = "measured" if entry.measured else f"{entry.paper}, table {entry.table}"
+        missing = [str(entry.missing) if entry.measured else "-"] if lacks else []
+        took = entry.efficiency
+        costs = [
+            "-" if value is None else text.format(value)
+            for text, value in (
+                ("{:.2f}", took and took.seconds),
+                ("{:.2f} GB", took and took.memory and took.memory / 1e9),
+                ("{:,}", took and took.parameters),
+                ("{:.1f}", took and took.operations and took.operations / 1e9),
+            )
+        ]
+        return [entry.method, source, *scores, *missing, *costs]
+
+    def _tell_summary(self, tally: jobs.Tally) -> None:
+        counts = {
+            "done": tally.done,
+            "unchanged": tally.unchanged,
+            "failed": tally.failed + tally.quarantined,
+            "not come to": tally.remaining,
+        }
+        parts = [f"{count} {what}" for what, count in counts.items() if count or what == "done"]
+        text = f"{', '.join(parts)} in {duration(tally.seconds)}; scores lie in {self.folder}"
+        if tally.interrupted or tally.remaining:
+            text += "; the same command again goes on from here"
+        self.console.say(text)
+        self.console.emit_json(
+            {
+                "event": "batch",
+                "done": tally.done,
+                "unchanged": tally.unchanged,
+                "failed": tally.failed,
+                "quarantined": tally.quarantined,
+                "remaining": tally.remaining,
+                "leftovers": len(self.bench.missing),
+                "unreadable": 0,
+                "interrupted": tally.interrupted,
+                "seconds": round(tally.seconds, 3),
+                "manifest": self.folder / ".dualsr" / "manifest",
+            }
+        )
+
+
+def _event(table: Table, entry: Entry) -> dict[str, object]:
+    took = entry.efficiency
+    return {
+        "dataset": table.dataset,
+        "part": table.part,
+        "split": table.split,
+        "scale": table.scale,
+        "protocol": table.protocol,
+        "method": entry.method,
+        "paper": entry.paper or None,
+        "table": entry.table or None,
+        "scores": entry.scores,
+        "counts": entry.counts,
+        "missing": entry.missing,
+        "refused": entry.refused,
+        "seconds": took and took.seconds,
+        "spread": took and took.spread,
+        "memory": took and took.memory,
+        "parameters": took and took.parameters,
+        "operations": took and took.operations,
+    }

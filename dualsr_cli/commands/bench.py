@@ -1,0 +1,188 @@
+"""`dualsr bench`: methods compared on a data set, by the papers' own rules."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dualsr_cli import jobs
+from dualsr_cli.commands._bench_teller import BenchTeller
+from dualsr_cli.commands.config import Config, SaveConfig, save_options
+from dualsr_cli.commands.options import Json, Quiet, Verbose
+from dualsr_cli.commands.upscale import Precision
+from dualsr_cli.console import Console
+from dualsr_cli.errors import UsageError
+from dualsr_cli.machine import default_memory, parse_memory
+
+
+def bench(
+    context: typer.Context,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="The data set; see below.")
+    ] = "sample",
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where it lies.  [default: DUALSR_DATA/NAME; without it, where it is got is told]",
+            show_default=False,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the data set, like test or train.")
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the data set: a camera, a level.")
+    ] = None,
+    scale: Annotated[
+        int | None, typer.Option(metavar="S", help="Where the data set has several.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="bicubic, lanczos, detail-transfer, or networks that `dualsr models` lists; "
+            "commas between them.  [default: the three, and networks that two cores can afford]",
+            show_default=False,
+        ),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images that were made elsewhere: DIR/CASE.png, or DIR/CASE_anything.png.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to call the method of --results.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Whose rules to score by: kedusr, dcsr, dcsr-x4, selfdzsr, ttsr, awnet, "
+            "half-size, city100; commas between them.  [default: the data set's own]",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(metavar="NAMES", help="Of psnr, ssim, lpips and lpips-vgg."),
+    ] = "psnr,ssim,lpips",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Where the scores go, and what a run that goes on begins from.  "
+            "[default: bench-DATASET]",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="The first N cases only.")
+    ] = None,
+    subset: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Cases by name or pattern; commas between them."),
+    ] = None,
+    save_images: Annotated[
+        bool, typer.Option("--save-images", help="Keep the results as 8-bit PNG.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of a network's arithmetic; auto: bf16 on GPUs that have it.")
+    ] = Precision.auto,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="What all that is in work may take, like 4G.  [default: 60 % of what is free]",
+            show_default=False,
+        ),
+    ] = None,
+    jobs_: Annotated[
+        int,
+        typer.Option(
+            "--jobs", metavar="N", min=1, help="Results made at once; times are sound with 1 only."
+        ),
+    ] = 1,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going/--stop-at-failure", help="Whether a case that fails ends the run."
+        ),
+    ] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Score everything anew.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    config: Config = None,
+    save_config: SaveConfig = None,
+) -> int:
+    """Score methods on a data set as its paper does, and print a table of means.
+
+    Data sets: dusr-real, realmcvsr-real, camerafusion-real, camerafusion, drealsr, cufed5,
+    vimeo90k, kitti, light-field, city100; pairs or triplets of your own; and sample, which comes
+    with the source. Scores of each case go to FOLDER, and a manifest remembers them: killed and
+    started again, the same command goes on, to the same files.
+
+    \b
+    Examples:
+      dualsr bench
+      dualsr bench --dataset dusr-real --root ~/data --method bicubic,detail-transfer
+      dualsr bench --dataset dusr-real --root ~/data --results out --name Real-ESRGAN
+      dualsr bench --dataset city100 --root ~/data --part nikon --limit 5 -o nikon
+    """
+    save_options(context, save_config)
+    if (results is None) != (name is None):
+        raise UsageError("--results and --name belong together: give both or none")
+    from dualsr_cli.benchmark import Resources, plan_bench, run_bench
+
+    memory = parse_memory(max_memory) if max_memory else None
+    plan = plan_bench(
+        dataset,
+        root,
+        split=split,
+        part=part,
+        scale=scale,
+        methods=_names(method),
+        results=(results, name) if results and name else None,
+        protocols=_names(protocol),
+        metrics=_names(metric),
+        subset=_names(subset),
+        limit=limit,
+        resources=Resources(device, precision.value, memory and memory // jobs_, jobs_ == 1),
+        save_images=save_images,
+    )
+    console = Console(quiet=quiet, verbose=verbose, json=json)
+    folder = output or Path(f"bench-{dataset}")
+    teller = BenchTeller(console, plan, folder)
+    teller.tell_plan()
+    stop = jobs.Stop()
+    with console.progress() as progress, stop.signals():
+        benched = run_bench(
+            plan,
+            folder,
+            lambda task: jobs.LocalEngine(task, jobs_, memory or default_memory()),
+            options=jobs.RunOptions(
+                timeout=0,
+                overwrite=overwrite,
+                keep_going=keep_going,
+                source=os.path.abspath(plan.root),
+            ),
+            report=teller.reporter(progress),
+            stop=stop,
+        )
+    return teller.tell_end(benched)
+
+
+def _names(words: str | None) -> list[str]:
+    return [word.strip() for word in (words or "").split(",") if word.strip()]
