@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dualsr_cli.benchmark.layouts import Case, load
 from dualsr_cli.benchmark.metrics import Array, Map, levels, squared_error
 from dualsr_cli.benchmark.results import Row, Table
+from dualsr_cli.photos import read_photo
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -29,11 +32,12 @@ _STEP = 8  # pixels, how finely a window's place is sought
 class Picture:
     """The same window of each image of a case.
 
-    part, case: the case's own. top, left: of the window, in pixels of the truth. images: (h, w, 3)
-    uint8 RGB of one size, by method, and `TRUTH`.
+    part, scale, case: the case's own. top, left: of the window, in pixels of the truth. images:
+    (h, w, 3) uint8 RGB of one size, by method, and `TRUTH`.
     """
 
     part: str
+    scale: int
     case: str
     top: int
     left: int
@@ -53,7 +57,7 @@ class Picture:
 
 
 def take_picture(
-    part: str, case: str, truth: Array, results: Mapping[str, Array], side: int = _SIDE
+    part: str, scale: int, case: str, truth: Array, results: Mapping[str, Array], side: int = _SIDE
 ) -> Picture:
     """The window of at most `side` pixels in which the results are farthest from the truth.
 
@@ -69,6 +73,7 @@ def take_picture(
     top, left = _largest(error, rows, columns)
     return Picture(
         part,
+        scale,
         case,
         top,
         left,
@@ -77,6 +82,35 @@ def take_picture(
             for name, image in images.items()
         },
     )
+
+
+def collect_pictures(
+    folder: Path, tables: Sequence[Table], cases: Sequence[Case], most: int = 12
+) -> list[Picture]:
+    """Pictures of the cases that are most worth it, of the results that were saved.
+
+    folder: what `Row.image` is relative to. cases: among them are those of the rows. Results that
+    were not saved, or have another size than the truth, are left out, and cases without any.
+    Raises InputError for a file that cannot be read.
+    """
+    known = {(case.part, case.scale, case.name): case for case in cases}
+    pictures = []
+    for table in tables:
+        for name in cases_to_show(table, most):
+            key = table.part, table.scale, name
+            case = known.pop(key, None)  # other protocols score the same images
+            saved = {row.method: row.image for row in table.rows if row.case == name and row.image}
+            if case is None or not saved or (truth := load(case).hr) is None:
+                continue
+            images = {method: read_photo(folder / path).pixels for method, path in saved.items()}
+            fitting = {
+                method: pixels
+                for method, pixels in images.items()
+                if pixels.shape == truth.pixels.shape
+            }
+            if fitting:
+                pictures.append(take_picture(*key, truth.pixels, fitting))
+    return pictures
 
 
 def _largest(values: Map, rows: int, columns: int) -> tuple[int, int]:
