@@ -167,6 +167,7 @@ SURFACE = {
         "pretrained_vgg",
         "published_weights",
         "read_weights",
+        "scale_of",
         "vgg_layers",
         "windows",
     },

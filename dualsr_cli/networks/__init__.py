@@ -16,6 +16,7 @@ from dualsr_cli.networks.registry import (
     build,
     count_parameters,
     fitting,
+    scale_of,
 )
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
 from dualsr_cli.networks.zoo import (
@@ -47,6 +48,7 @@ __all__ = [
     "pretrained_vgg",
     "published_weights",
     "read_weights",
+    "scale_of",
     "vgg_layers",
     "windows",
 ]

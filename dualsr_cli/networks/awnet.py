@@ -6,6 +6,7 @@ them on it, a U-net gives each pixel a filter of its own and its share in the re
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -132,8 +133,8 @@ class AWnet(Network[Encoded]):
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
         """Upscaling and flow. Raises as `forward`.
 
-        Mixed precision does not touch it: in half precision a flow is off by tenths of a pixel,
-        and the fusion has most of the work.
+        The flow is found in single precision at least, whatever that of the weights or of autocast:
+        in half precision it is off by tenths of a pixel, and the fusion has most of the work.
         """
         references = self._references(inputs)
         with torch.autocast(inputs.lr.device.type, enabled=False):
@@ -155,13 +156,17 @@ class AWnet(Network[Encoded]):
         pixels = None if tile is None else scale * tile
         side = None if pixels is None else max(CELL, pixels // 2 // CELL * CELL)
         first = F.pad(upscaled, padding, mode="replicate")
-        encoded = self.FlowNet.encode(first, pixels)
+        precise = torch.promote_types(upscaled.dtype, torch.float32)
+        network = self.FlowNet
+        if upscaled.dtype != precise:
+            network = copy.deepcopy(network).to(precise)
+        encoded = network.encode(first.to(precise), pixels)
         flows = []
         for reference in references:
             # The flow has to see something beyond the box: there, the image itself.
             placed = F.pad(_placed(reference, upscaled, boxes), padding, mode="replicate")
-            other = self.FlowNet.encode(placed, pixels)
-            flows.append(self.FlowNet.flows(encoded, other, side)[0])
+            other = network.encode(placed.to(precise), pixels)
+            flows.append(network.flows(encoded, other, side)[0])
         return Encoded(
             first,
             references,
@@ -201,7 +206,7 @@ class AWnet(Network[Encoded]):
         count = self.config.references
         residual = warped - upscaled.repeat(1, count, 1, 1)
         # (B, 8 N + 3, H, W). The flow learns by the warped pixels alone.
-        features = torch.cat((warped, upscaled, flow, residual), 1).detach()
+        features = torch.cat((warped, upscaled, flow.to(upscaled.dtype), residual), 1).detach()
         found = self.mask(features, window[:2], (frame[0], frame[1])).to(upscaled.dtype)
         filters, logits = found.split((_TAPS * count, found.shape[1] - _TAPS * count), 1)
         # Equations 6 and 9; what a reference cannot show is the image's share.

@@ -32,10 +32,10 @@ _TOLD = 3  # names in an error's sentence
 def read_weights(path: Path, sha256: str | None = None) -> Tensors:
     """The tensors of a file by name, on the CPU, in the types that they are stored in.
 
-    `.safetensors`; or `.pth`, `.pt` and `.ckpt`, which are read without running any code from
-    them: a dictionary of tensors, or one wrapped as training programs do (`state_dict`, `params`,
-    `params_ema`, ...). A `module.` before all names is dropped. sha256: what the file has to have,
-    in hexadecimal.
+    `.safetensors`; or `.pth`, `.pt`, `.ckpt` and `.pkl`, PyTorch's, which are read without running
+    any code from them: a dictionary of tensors, or one wrapped as training programs do
+    (`state_dict`, `params`, `params_ema`, ...). A `module.` before all names is dropped. sha256:
+    what the file has to have, in hexadecimal.
 
     Raises InputError for a file that is missing, no such file, too large, damaged, of another
     SHA-256, with code in it, without tensors, or with values that no network has (NaN, infinity,
@@ -121,6 +121,7 @@ _READERS: dict[str, Callable[[Path, BinaryIO], Any]] = {
     ".pth": _read_torch,
     ".pt": _read_torch,
     ".ckpt": _read_torch,
+    ".pkl": _read_torch,
 }
 
 

@@ -168,7 +168,7 @@ class DCSR(Network[Encoded]):
         return Memory(
             image=24,  # LR, enlarged for the matching, and the matches
             reference=held * (n_feats + 3) + 3 * scale**2 + 40,  # also keys and what they are of
-            window=scale**2 * (9 * n_feats + 40),
+            window=scale**2 * (9 * n_feats + 50),
         )
 
     def forward(self, inputs: Inputs) -> Outputs:

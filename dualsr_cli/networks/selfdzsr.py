@@ -140,7 +140,7 @@ class SelfDZSR(Network[Encoded]):
         return Memory(
             image=keys / CELL**2 + 8,  # queries, until they are matched
             reference=scale**2 * (max(width, keys / CELL**2) + 3),
-            window=max((4 * scale**2 + 3) * width, 5 * keys),
+            window=max((5 * scale**2 / 2 + 9) * width, 5 * keys),
         )
 
     def forward(self, inputs: Inputs, noise: torch.Tensor | None = None) -> Outputs:

@@ -36,8 +36,9 @@ class Model:
     """A model as its config.yaml describes it.
 
     name: its folder's; shipped: whether it came with dualsr. kind: what it is for, one of `KINDS`;
-    architecture: what builds the network; settings: that network's hyper-parameters. licence: an
-    SPDX name; source: where the weights come from. sha256: of the weights, in hexadecimal.
+    architecture: what builds the network; settings: that network's hyper-parameters, where they are
+    not the published ones (with `compact: true` among them, not the compact ones). licence: an SPDX
+    name; source: where the weights come from. sha256: of the weights, in hexadecimal.
     """
 
     name: str
@@ -80,13 +81,23 @@ def own_folder() -> Path:
     return Path(data).expanduser() / "dualsr" / "models"
 
 
-def list_models() -> list[Model]:
-    """All models, by name; of two with one name the shipped one. Raises InputError."""
+def list_models(unreadable: Callable[[InputError], None] | None = None) -> list[Model]:
+    """All models, by name; of two with one name the shipped one.
+
+    unreadable: told of each of a person's own whose description is bad; it is left out then.
+    Raises InputError for a shipped one, and without `unreadable` for any.
+    """
     found: dict[str, Model] = {}
     for folder in (shipped_folder(), own_folder()):
         for config in sorted(folder.glob("*/config.yaml")):
-            if config.parent.name not in found:
+            if config.parent.name in found:
+                continue
+            try:
                 found[config.parent.name] = _read_model(config.parent)
+            except InputError as error:
+                if unreadable is None or folder == shipped_folder():
+                    raise
+                unreadable(error)
     return [found[name] for name in sorted(found)]
 
 
@@ -96,7 +107,7 @@ def find_model(name: str) -> Model:
         for folder in (shipped_folder(), own_folder()):
             if (folder / name / "config.yaml").is_file():
                 return _read_model(folder / name)
-    known = ", ".join(sorted({model.name for model in list_models()}))
+    known = ", ".join(model.name for model in list_models(lambda error: None))
     raise UsageError(f"there is no model {name[:100]!r}: choose among {known or 'none at all'}")
 
 

@@ -65,6 +65,60 @@ def test_a_published_checkpoint_is_added(
     assert "there is a model kedusr-dusr-real already" in capsys.readouterr().err
 
 
+def test_published_files_of_parts_are_added_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    network = build("selfdzsr", {"degradation": False})
+    files = []
+    for part in ("student", "refsr"):
+        files.append(str(tmp_path / f"{part}_401.pth"))
+        torch.save({"state_dict": network.get_submodule(part).state_dict()}, files[-1])
+    assert commands.run(["models", "add", *files, "--as", "selfdzsr", "--name", "dzsr"]) == 0
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row == ["dzsr", "selfdzsr", "2x", "2,996,557", "LicenseRef-unknown", "yours"]
+    model = find_model("dzsr")
+    assert model.source == "student_401.pth, refsr_401.pth"
+    again = build(model.architecture, model.settings)
+    load_into(again, read_weights(model.weights, model.sha256), model.weights)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+
+
+def test_a_pickle_is_read_as_tensors_or_not_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = build("awnet", {"compact": True})
+    path = tmp_path / "model-no-noise.pkl"
+    torch.save(network.state_dict(), path)
+    assert read_weights(path).keys() == network.state_dict().keys()
+    torch.save(network, path)
+    assert commands.run(["models", "add", str(path), "--as", "awnet"]) == 1
+    assert "holds more than tensors" in capsys.readouterr().err
+
+
+def test_bad_models_of_ones_own_hide_no_others(
+    home: Path, published: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert commands.run(["models", "add", str(published), "--as", "kedusr", "--name", "mine"]) == 0
+    for name, settings in (("unknown", "{depth: 3}"), ("gone", "{}")):
+        (home / "models" / name).mkdir()
+        text = (home / "models" / "mine" / "config.yaml").read_text()
+        config = home / "models" / name / "config.yaml"
+        config.write_text(text.replace("settings: {}", f"settings: {settings}"))
+    (home / "models" / "bad").mkdir()
+    (home / "models" / "bad" / "config.yaml").write_text("- a")
+    capsys.readouterr()
+    assert commands.run(["models"]) == 0
+    out, err = capsys.readouterr()
+    names = [line.split()[0] for line in out.splitlines()[1:]]
+    assert {"mine", "vgg16"} <= set(names) and not {"bad", "gone", "unknown"} & set(names)
+    first, second, third = err.splitlines()
+    assert "bad" in first and "is no YAML mapping" in first
+    assert "gone" in second and "cannot be read as safetensors" in second
+    assert "unknown: KeDuSR has no depth to be set" in third
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

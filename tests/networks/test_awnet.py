@@ -283,6 +283,21 @@ def test_mixed_precision_leaves_the_flow_alone() -> None:
     assert 10 * torch.log10((found.sr - expected.sr).square().mean()) < -50
 
 
+@torch.no_grad()
+def test_half_precision_leaves_the_flow_alone() -> None:
+    """But for the weights, which are rounded."""
+    network = seeded(TINY)
+    for values in network.parameters():
+        values.copy_(values.bfloat16())
+    given = inputs(20, 24)
+    images = {"lr": given.lr.bfloat16().float(), "ref": given.ref.bfloat16().float()}
+    expected = network(replace(given, **images))
+    found = network.bfloat16()(given.to("cpu", torch.bfloat16))
+    assert found.sr.dtype == torch.bfloat16
+    assert torch.allclose(found.maps["flow"], expected.maps["flow"], atol=0.2)
+    assert (found.sr - expected.sr).abs().mean() < 0.01
+
+
 def test_a_configuration_is_plain_data() -> None:
     """As a model's file of settings has it: numbers, lists, no more."""
     settings = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(TINY).items()}

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dualsr_cli.errors import UsageError
-from dualsr_cli.networks import ARCHITECTURES, build, fitting
+from dualsr_cli.errors import InputError, UsageError
+from dualsr_cli.networks import ARCHITECTURES, Model, Network, build, fitting, scale_of
 from dualsr_cli.networks.registry import configuration
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_network_is_built_and_its_own_weights_fit_it(name: str) -> None:
-    for scale in ARCHITECTURES[name].scales or (None,):
-        settings = {} if scale is None else {"scale": scale}
+    row = ARCHITECTURES[name]
+    for scale in row.scales if len(row.scales) > 1 else (None,):
+        settings = {**row.deployed, **({} if scale is None else {"scale": scale})}
         network = build(name, settings)
-        assert type(network).__name__ == ARCHITECTURES[name].title
-        found = fitting(name, network.state_dict(), Path("own.pth"))
-        assert (build(name, found).state_dict().keys()) == network.state_dict().keys()
+        assert isinstance(network, Network)
+        assert type(network).__name__ == row.title
+        found, tensors = fitting(name, [(Path("own.pth"), network.state_dict())])
+        assert found == settings
+        assert tensors.keys() == network.state_dict().keys()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -29,10 +33,51 @@ def test_settings_are_data(name: str) -> None:
     assert asdict(config).keys() == {field.name for field in fields(config)}
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_model_tells_its_scale_and_needs(name: str) -> None:
+    """The compact one by a word; the larger the network, the more it needs."""
+    network, compact = build(name, {}), build(name, {"compact": True})
+    for one, settings in ((network, {}), (compact, {"compact": True})):
+        assert one.scale == scale_of(model(name, settings))
+        assert one.margin > 0
+        assert min(one.memory.image, one.memory.window) > 0 and one.memory.reference >= 0
+    assert compact.memory.window < network.memory.window
+    if "scale" in {field.name for field in fields(configuration(name, {}))}:
+        assert scale_of(model(name, {"compact": True, "scale": 2})) == 2
+
+
+def model(architecture: str, settings: dict[str, Any]) -> Model:
+    return Model("x", Path("x"), False, "network", architecture, settings, "MIT", "x", "0" * 64)
+
+
 def test_what_cannot_be_built_is_told() -> None:
     with pytest.raises(UsageError, match="no architecture 'edsr': choose among awnet, dcsr"):
         build("edsr", {})
     with pytest.raises(UsageError, match="KeDuSR has no depth to be set"):
         build("kedusr", {"depth": 3})
+    with pytest.raises(UsageError, match="KeDuSR is compact or not: set compact to true or false"):
+        build("kedusr", {"compact": "yes"})
     with pytest.raises(UsageError, match=r"DCSR cannot be built \(a scale of 3 is unknown"):
         build("dcsr", {"scale": 3})
+
+
+def test_weights_in_several_files_are_joined() -> None:
+    deployed = build("selfdzsr", {"scale": 4, "degradation": False})
+    refsr, student = (deployed.get_submodule(part).state_dict() for part in ("refsr", "student"))
+    one, two = (Path("RefSR.pth"), refsr), (Path("Student.pth"), student)
+    for files in ([one, two], [two, one]):
+        settings, tensors = fitting("selfdzsr", files)
+        assert settings == {"degradation": False, "scale": 4}
+        build("selfdzsr", settings).load_state_dict(tensors)
+    with pytest.raises(UsageError, match="the Student is missing: give the RefSR and the Student"):
+        fitting("selfdzsr", [one])
+    with pytest.raises(UsageError, match="the Student is there twice"):
+        fitting("selfdzsr", [two, one, two])
+    kernel_gen = build("selfdzsr", {}).get_submodule("degradation").state_dict()
+    with pytest.raises(InputError, match=r"K\.pth is not what SelfDZSR restores with, the RefSR"):
+        fitting("selfdzsr", [one, two, (Path("K.pth"), kernel_gen)])
+    lacking = {name: value for name, value in student.items() if "conv3_1.bias" not in name}
+    with pytest.raises(InputError, match=r"Student\.pth does not fit Student: it lacks"):
+        fitting("selfdzsr", [one, (Path("Student.pth"), lacking)])
+    with pytest.raises(UsageError, match="KeDuSR is one file: add one at a time"):
+        fitting("kedusr", [one, two])

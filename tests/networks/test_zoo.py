@@ -135,6 +135,20 @@ def test_a_bad_description_is_told(home: Path, text: str | bytes, sentence: str)
             ask()
         assert str(caught.value).startswith(f"{config} {sentence}")
         assert "\n" not in str(caught.value)
+    told: list[InputError] = []
+    assert {"vgg16"} <= {model.name for model in list_models(told.append)}
+    assert [str(error) for error in told] == [str(caught.value)]
+    with pytest.raises(UsageError, match=r"^there is no model 'other': choose among .*vgg16"):
+        find_model("other")
+
+
+def test_a_bad_description_of_a_shipped_model_is_an_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = describe(home, "theirs", "- a")
+    monkeypatch.setattr(zoo, "shipped_folder", lambda: config.parent.parent)
+    with pytest.raises(InputError, match=r"theirs.* is no YAML mapping"):
+        list_models(lambda error: None)
 
 
 def test_a_folder_with_no_models_name_is_told(home: Path) -> None:
