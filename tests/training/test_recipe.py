@@ -79,10 +79,9 @@ def test_each_line_of_a_recipe_says_where_it_is_from(name: str) -> None:
 def test_compact_recipes_have_the_compact_configurations(name: str) -> None:
     row = ARCHITECTURES[name]
     config = getattr(importlib.import_module(f"dualsr_cli.networks.{row.module}"), row.config)
-    compact = config.COMPACT if hasattr(config, "COMPACT") else config.compact()
     settings = find_recipe(f"{name}-compact").settings
     chosen = {key: settings[key] for key in ("scale", "identity_drop") if key in settings}
-    assert replace(config(), **settings) == replace(compact, **chosen)
+    assert replace(config(), **settings) == replace(config.compact(), **chosen)
 
 
 def test_kedusrs_numbers_are_the_published_ones() -> None:
