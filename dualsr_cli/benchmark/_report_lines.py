@@ -44,7 +44,7 @@ QUALITY = {
 }
 COST = {
     "seconds": Metric("Time", "s", False),
-    "memory": Metric("Memory", "GB", False, factor=1e-9),
+    "memory": Metric("Memory", "GB", False, 2, 1e-9),
     "parameters": Metric("Parameters", "M", False, factor=1e-6),
     "operations": Metric("Operations", "GFLOP", False, factor=1e-9),
 }
@@ -221,7 +221,7 @@ def size_rows(sizes: Sequence[Efficiency]) -> tuple[list[str], list[list[str]]]:
     ]
     rows = []
     for size in sizes:
-        low_high = " to ".join(COST["seconds"].text(value) for value in size.spread or ())
+        low_high = " to ".join(_quartiles(size))
         rows.append(
             [
                 size.method,
@@ -266,10 +266,17 @@ def _measured(entry: Entry, table: Table) -> dict[Column, Cell]:
 
 
 def _spread(entry: Entry, metric: str) -> str:
-    if metric != "seconds" or entry.efficiency is None or entry.efficiency.spread is None:
+    if metric != "seconds" or entry.efficiency is None:
         return ""
-    low, high = (COST["seconds"].text(value) for value in entry.efficiency.spread)
-    return f"median of {entry.efficiency.runs}, quartiles {low} and {high} s"
+    quartiles = " and ".join(_quartiles(entry.efficiency))
+    return f"median of {entry.efficiency.runs}, quartiles {quartiles} s" if quartiles else ""
+
+
+def _quartiles(size: Efficiency) -> list[str]:
+    """None of a single run."""
+    if size.spread is None or size.runs < 2:
+        return []
+    return [COST["seconds"].text(value) for value in size.spread]
 
 
 def _most(table: Table, region: str, metric: str) -> int:

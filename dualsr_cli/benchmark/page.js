@@ -477,7 +477,7 @@ function drawWorst() {
       make("span", {textContent: isFinite(scores[at]) ? signed(metric, scores[at] - average) : "", title: "less the method's mean"})));
     return items.length ? make("div", {className: "card"}, make("h3", {}, mark(method), method), make("ol", {}, ...items)) : "";
   });
-  $("#worst-title").textContent = `The worst of each method, by ${named(metric)} (${chosen.region})`;
+  $("#worst-title").textContent = `The worst ${data.worst} of each method: ${data.regions[chosen.region]} ${data.metrics[metric].label}`;
   $("#worst .cards").replaceChildren(...cards);
 }
 

@@ -339,7 +339,7 @@ def _data_uri(image: Pixels) -> str:
 def _about(kept: int, given: int) -> str:
     words = (
         "The window of each case in which the results are farthest from the truth, in JPEG of high "
-        "quality."
+        "quality; scores are of the whole case."
     )
     if kept < given:
         words += f" {given - kept} of {given} cases are left out, so that the page stays small."

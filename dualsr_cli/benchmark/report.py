@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from dualsr_cli.benchmark.page import page
 from dualsr_cli.benchmark.pictures import Picture
 from dualsr_cli.benchmark.results import Efficiency, Row, Table
 from dualsr_cli.files import atomic_writer
+from dualsr_cli.plain import json_types
 
 FORMAT = 1
 """Of results.json, in its field "format": a change that would break its readers raises it."""
@@ -228,7 +228,7 @@ def results_json(report: Report) -> str:
             for size in report.sizes
         ],
     }
-    return json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(json_types(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _entry(line: Line, table: Table) -> dict[str, Any]:
@@ -255,22 +255,11 @@ def _efficiency(size: Efficiency) -> dict[str, Any]:
         "precision": size.precision,
         "runs": size.runs,
         "seconds": size.seconds,
-        "quartiles": list(size.spread) if size.spread else None,
+        "quartiles": size.spread,
         "memory": size.memory,
         "parameters": size.parameters,
         "operations": size.operations,
     }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: PSNR of equal images is the text "inf"."""
-    if isinstance(value, float) and math.isinf(value):
-        return "inf"
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return value
 
 
 # ---- Markdown

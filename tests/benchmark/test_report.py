@@ -182,7 +182,7 @@ def test_names_cannot_break_a_table(tmp_path: Path) -> None:
 def test_equal_images_have_an_infinite_psnr_everywhere(tmp_path: Path) -> None:
     write_report(tmp_path, [psnr_table({"a": [20, math.inf]})])
     found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert found["tables"][0]["entries"][0]["scores"]["full"]["psnr"] == "inf"
+    assert found["tables"][0]["entries"][0]["scores"]["full"] == {"psnr": None}
     assert read_csv(tmp_path / "results.csv")[0]["value"] == "inf"
     assert "∞" in (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "$\\infty$" in (tmp_path / "results.tex").read_text(encoding="utf-8")
@@ -211,3 +211,28 @@ def test_the_terminal_shows_the_best_in_bold(table: Table) -> None:
     assert (best.plain, best.style) == ("28.67", "bold")
     assert next(row for row in rows if row[0].plain == "KeDuSR")[2].style == "dim"
     assert {len(row) for row in rows} == {len(header)}
+
+
+def test_the_json_has_the_fields_that_its_page_says(written: Path, repository: Path) -> None:
+    text = (repository / "docs" / "json.md").read_text(encoding="utf-8")
+    text = text[text.index("## What `dualsr bench` writes") :]
+    told = {
+        title: {
+            name
+            for cell in re.findall(r"^\| (`.*?) \|", part, re.MULTILINE)
+            for name in re.findall(r"`([\w-]+)`", cell)
+        }
+        for title, part in re.findall(r"^### (.*)\n((?:(?!^##).*\n?)*)", text, re.MULTILINE)
+    }
+    found = json.loads((written / "results.json").read_text(encoding="utf-8"))
+    table = found["tables"][0]
+    measured, printed = (
+        next(entry for entry in table["entries"] if entry["source"] == source)
+        for source in ("measured", "printed")
+    )
+    assert set(found) == told["The file"]
+    assert set(table) == told["A table"]
+    assert set(measured) | set(printed) == told["An entry"]
+    assert set(table["cases"][0]) == told["A case"]
+    assert set(table["missing"][0]) == told["A missing case"]
+    assert set(measured["efficiency"]) | set(found["sizes"][0]) == told["Efficiency"]
