@@ -69,6 +69,13 @@ ARCHITECTURES = {
         "DM3Net",
         "DM3NetConfig",
     ),
+    "dualsr": Architecture(
+        "DualSR",
+        "this project's own: domain modulation, a small flow and a mask, in cells of LR pixels",
+        "dualsr",
+        "DualSR",
+        "DualSRConfig",
+    ),
     "kedusr": Architecture(
         "KeDuSR",
         "Real-World Dual-Lens Super-Resolution via Kernel-Free Matching, AAAI 2024",

@@ -1,0 +1,275 @@
+"""DualSR: our own network, made for photos on a laptop.
+
+It works where pixels are few: on cells of 2 x 2 LR pixels, whose image and reference are laid into
+channels, and shuffles up once at the end. What the papers do best, it does at little cost:
+
+- domain modulation (DM3Net 3.4, SelfDZSR's modulator): a vector from LR's centre and the reference
+  together, which tells how this wide lens blurs and how this tele looks, modulates every block;
+- alignment by the network itself (KeDuSR, AWnet): a small flow on top of the alignment that the
+  reference comes with, estimated once and applied to the reference at full resolution;
+- fusion by a mask (AWnet's equation 7, DCSR's adaptive fusion): detail is taken from the
+  reference, not only offered to convolutions, as far as a mask says.
+
+sr = base + M (ref' - base) + residual, where base is LR enlarged bicubically, ref' the reference
+after the flow, M the mask, 0 wherever the reference shows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dualsr_cli.networks.blocks import conv3x3, pad_to, warp
+from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window, windows
+
+_CELL = 2  # LR pixels along the side of a cell
+_SLOPE = 0.1
+_FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
+_BICUBIC = 2  # LR pixels that the enlargement looks at
+
+
+@dataclass(frozen=True)
+class DualSRConfig:
+    """features: channels. blocks: residual blocks before the flow is known, and after it. domain:
+    channels of the vector that modulates. scales: those that there are heads for; scale: the one
+    that is used.
+    """
+
+    features: int = 64
+    blocks: tuple[int, int] = (3, 6)
+    domain: int = 32
+    scales: tuple[int, ...] = (2, 3, 4)
+    scale: int = 2
+
+    def __post_init__(self) -> None:
+        if self.scale not in self.scales:
+            raise ValueError(f"no head for a scale of {self.scale}: there are {self.scales}")
+        if len(self.blocks) != 2 or min(self.blocks) < 0 or self.features < 1:
+            raise ValueError(f"{self.blocks} blocks of {self.features} features cannot be built")
+
+    @classmethod
+    def compact(cls) -> DualSRConfig:
+        """For a quarter of the time."""
+        return cls(features=32, blocks=(2, 4), domain=16)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
+    boxes: as in `Inputs`, none where the reference lies on nothing of lr; vector (B, domain).
+    """
+
+    lr: torch.Tensor
+    reference: torch.Tensor
+    boxes: list[list[int]]
+    vector: torch.Tensor
+
+
+class DualSR(Network[Encoded]):
+    """Gives beside the result "weight" (B, 1, s * H, s * W), the mask M, and "flow" (B, 2, s * H,
+    s * W), x and y in pixels of the result.
+    """
+
+    def __init__(self, config: DualSRConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DualSRConfig()
+        features, (before, after) = config.features, config.blocks
+        self.lr_head = conv3x3(3 * _CELL**2, features)
+        self.ref_heads = _per_scale(config, lambda cell: conv3x3(4 * cell**2, features))
+        self.moved_heads = _per_scale(config, lambda cell: conv3x3(4 * cell**2, features))
+        self.domain = Domain(config)
+        self.before = nn.ModuleList(Block(features, config.domain) for _ in range(before))
+        self.flow = conv3x3(features, 2)
+        self.after = nn.ModuleList(Block(features, config.domain) for _ in range(after))
+        self.join = conv3x3(features, features)
+        # For each pixel of the result three colours and the mask.
+        self.tails = _per_scale(config, lambda cell: conv3x3(features, 4 * cell**2))
+        with torch.no_grad():  # training begins near the enlarged photo
+            for tail in (self.flow, *self.tails.values()):
+                for parameter in tail.parameters():
+                    parameter.mul_(0.1)
+
+    @property
+    def scale(self) -> int:
+        return self.config.scale
+
+    @property
+    def margin(self) -> int:
+        cells = 1 + 2 * sum(self.config.blocks) + 3  # one convolution of three cells after another
+        beyond = -(-int(_FURTHEST + 1) // self.scale)
+        return -(-(_CELL * cells + beyond + _BICUBIC) // CELL) * CELL
+
+    @property
+    def memory(self) -> Memory:
+        image = 3.0
+        reference = 4.0 * self.scale**2
+        # Per cell: four maps of features; per pixel of the result: colours and masks.
+        window = 5 * self.config.features / _CELL**2 + 24 * self.scale**2
+        return Memory(image, reference, window)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        return self.render(self.encode(inputs), (0, 0, *inputs.lr.shape[2:]))
+
+    def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        center = inputs.lr_center()
+        size = [self.scale * side for side in center.shape[2:]]
+        if list(inputs.ref.shape[2:]) != size:
+            raise ValueError(f"ref {tuple(inputs.ref.shape)} is not {self.scale} x its box")
+        sure = inputs.confidence
+        if sure is None:
+            sure = torch.ones_like(inputs.ref[:, :1])
+        elif list(sure.shape[2:]) != size:
+            raise ValueError(f"confidence {tuple(sure.shape)} is not of ref's {size}")
+        reference = torch.cat([inputs.ref, sure], dim=1)
+        boxes = inputs.box.tolist() if inputs.center is None else []
+        return Encoded(inputs.lr, reference, boxes, self.domain(center, reference, tile))
+
+    def render(self, encoded: Encoded, window: Window) -> Outputs:
+        height, width = encoded.lr.shape[2:]
+        around = (
+            max(0, window[0] - self.margin),
+            max(0, window[1] - self.margin),
+            min(height, window[2] + self.margin),
+            min(width, window[3] + self.margin),
+        )
+        lr = encoded.lr[:, :, around[0] : around[2], around[1] : around[3]]
+        lr = pad_to(lr, _CELL)
+        sr, maps = self._restore(lr, self._placed(encoded, around, lr), encoded.vector)
+        inside = (
+            ...,
+            slice(self.scale * (window[0] - around[0]), self.scale * (window[2] - around[0])),
+            slice(self.scale * (window[1] - around[1]), self.scale * (window[3] - around[1])),
+        )
+        return Outputs(sr[inside], {name: values[inside] for name, values in maps.items()})
+
+    def _placed(self, encoded: Encoded, around: Window, lr: torch.Tensor) -> torch.Tensor:
+        """The reference in the frame of a window, 0 beside its box: (B, 4, s * h, s * w)."""
+        scale = self.scale
+        frame = lr.new_zeros(len(lr), 4, scale * lr.shape[2], scale * lr.shape[3])
+        for n, box in enumerate(encoded.boxes):
+            top, left = (max(a, b) for a, b in zip(box[:2], around[:2], strict=True))
+            bottom, right = (min(a, b) for a, b in zip(box[2:], around[2:], strict=True))
+            if top >= bottom or left >= right:
+                continue
+            there, here = (
+                (
+                    slice(scale * (top - origin[0]), scale * (bottom - origin[0])),
+                    slice(scale * (left - origin[1]), scale * (right - origin[1])),
+                )
+                for origin in (around, box)
+            )
+            frame[n, :, there[0], there[1]] = encoded.reference[n, :, here[0], here[1]]
+        return frame
+
+    def _restore(
+        self, lr: torch.Tensor, reference: torch.Tensor, vector: torch.Tensor
+    ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+        """LR (B, 3, h, w) with even sides, the reference (B, 4, s * h, s * w) in its frame."""
+        scale, head = self.scale, str(self.scale)
+        cell = _CELL * scale
+        base = F.interpolate(lr, scale_factor=scale, mode="bicubic")
+        detail = _beyond(reference, base)
+        features = self.lr_head(F.pixel_unshuffle(lr, _CELL))
+        features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell))
+        for block in self.before:
+            features = block(features, vector)
+        flow = _FURTHEST * torch.tanh(self.flow(features))
+        flow = F.interpolate(flow, scale_factor=cell, mode="bilinear")
+        if self.training or bool((detail[:, 3] > 0).any()):
+            detail = _beyond(_moved(reference, base, flow), base)
+        features = self.join(features) + self.moved_heads[head](F.pixel_unshuffle(detail, cell))
+        for block in self.after:
+            features = block(features, vector)
+        found = F.pixel_shuffle(self.tails[head](features), cell)
+        mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0)
+        return base + found[:, :3] + mask * detail[:, :3], {"weight": mask, "flow": flow}
+
+
+class Domain(nn.Module):
+    """What LR's centre and the reference tell of the two lenses: a vector (B, domain).
+
+    The mean over the centre of what a few convolutions make of both; of all windows of it.
+    """
+
+    def __init__(self, config: DualSRConfig) -> None:
+        super().__init__()
+        self.scale = config.scale
+        width = config.domain
+        self.lr_head = conv3x3(3 * _CELL**2, width)
+        self.ref_heads = _per_scale(config, lambda cell: conv3x3(4 * cell**2, width))
+        self.body = nn.Sequential(
+            nn.LeakyReLU(_SLOPE), conv3x3(width, width), nn.LeakyReLU(_SLOPE), conv3x3(width, width)
+        )
+        self.tail = nn.Sequential(
+            nn.Linear(width, width), nn.LeakyReLU(_SLOPE), nn.Linear(width, width)
+        )
+
+    def forward(
+        self, center: torch.Tensor, reference: torch.Tensor, tile: int | None
+    ) -> torch.Tensor:
+        """center (B, 3, h, w), reference (B, 4, s * h, s * w)."""
+        scale = self.scale
+        total = center.new_zeros(len(center), self.lr_head.out_channels, dtype=torch.float32)
+        count = 0
+        height, width = (side // _CELL * _CELL for side in center.shape[2:])
+        if not height or not width:
+            nothing: torch.Tensor = self.tail(total.to(center.dtype))
+            return nothing
+        margin = CELL
+        for top, left, bottom, right in windows(height, width, tile):
+            first, last = max(0, top - margin), min(height, bottom + margin)
+            begin, end = max(0, left - margin), min(width, right + margin)
+            lr = center[:, :, first:last, begin:end]
+            ref = reference[:, :, scale * first : scale * last, scale * begin : scale * end]
+            base = F.interpolate(lr, scale_factor=scale, mode="bicubic")
+            values = self.lr_head(F.pixel_unshuffle(lr, _CELL))
+            detail = F.pixel_unshuffle(_beyond(ref, base), _CELL * scale)
+            values = self.body(values + self.ref_heads[str(scale)](detail))
+            rows = slice((top - first) // _CELL, (bottom - first) // _CELL)
+            columns = slice((left - begin) // _CELL, (right - begin) // _CELL)
+            part = values[:, :, rows, columns].float()
+            total = total + part.sum(dim=(2, 3))
+            count += part.shape[2] * part.shape[3]
+        result: torch.Tensor = self.tail((total / count).to(center.dtype))
+        return result
+
+
+class Block(nn.Module):
+    """x + conv(lrelu(conv(x (1 + gamma)))), gamma from the vector: (B, features, H, W)."""
+
+    def __init__(self, features: int, domain: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(features, features)
+        self.conv2 = conv3x3(features, features)
+        self.gamma = nn.Linear(domain, features)
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+            self.gamma.weight.mul_(0.1)
+            self.gamma.bias.zero_()
+
+    def forward(self, x: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        gamma = self.gamma(vector)[:, :, None, None]
+        added: torch.Tensor = self.conv2(F.leaky_relu(self.conv1(x + gamma * x), _SLOPE))
+        return x + added
+
+
+def _per_scale(config: DualSRConfig, head: Callable[[int], nn.Conv2d]) -> nn.ModuleDict:
+    """A head for each scale, given the pixels of its result along a cell's side."""
+    return nn.ModuleDict({str(scale): head(_CELL * scale) for scale in config.scales})
+
+
+def _beyond(reference: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """(B, 4, H, W): what the reference has that base has not, and how surely; 0 beside it."""
+    sure = reference[:, 3:]
+    return torch.cat([(reference[:, :3] - base) * (sure > 0), sure], dim=1)
+
+
+def _moved(reference: torch.Tensor, base: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+    """The reference where the flow points to; its edge does not mix with the nothing beside it."""
+    sure = reference[:, 3:]
+    colours = torch.where(sure > 0, reference[:, :3], base)
+    return warp(torch.cat([colours, sure], dim=1), flow, "border")

@@ -1,0 +1,141 @@
+"""DualSR: windows, scales, what a reference may and may not do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dualsr_cli.networks import Inputs, build, load_into, read_weights, windows
+from dualsr_cli.networks.dualsr import DualSR, DualSRConfig
+
+SMALL = DualSRConfig(features=8, blocks=(1, 1), domain=6)
+
+
+def image(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def inputs(scale: int = 2, size: tuple[int, int] = (61, 75), batch: int = 1) -> Inputs:
+    height, width = size
+    top, left, bottom, right = height // 4, width // 3, height // 4 + 27, width // 3 + 34
+    shape = (scale * (bottom - top), scale * (right - left))
+    sure = image(batch, 1, *shape, seed=2)
+    sure[:, :, :5] = 0
+    return Inputs(
+        image(batch, 3, height, width),
+        image(batch, 3, *shape, seed=1),
+        torch.tensor([[top, left, bottom, right]] * batch),
+        confidence=sure,
+    )
+
+
+def network(scale: int = 2, config: DualSRConfig = SMALL) -> DualSR:
+    torch.manual_seed(0)
+    made = DualSR(replace(config, scale=scale)).eval().requires_grad_(False)
+    for parameter in made.parameters():  # so that all parts have a say
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    return made
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("tile", [16, 40])
+def test_windows_make_the_whole(scale: int, tile: int) -> None:
+    net, given = network(scale), inputs(scale)
+    whole = net(given).sr
+    assert whole.shape == (1, 3, 61 * scale, 75 * scale)
+    encoded = net.encode(given, tile)
+    for window in windows(61, 75, tile):
+        made = net.render(encoded, window)
+        top, left, bottom, right = (scale * edge for edge in window)
+        assert (made.sr - whole[:, :, top:bottom, left:right]).abs().max() < 1e-4
+        assert made.maps["weight"].shape[2:] == made.sr.shape[2:]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 90), (200, 57)])
+def test_any_size(size: tuple[int, int]) -> None:
+    height, width = size
+    box = torch.tensor([[0, 1, 1, 4]])
+    given = Inputs(image(1, 3, height, width), image(1, 3, 2, 6), box)
+    assert network()(given).sr.shape == (1, 3, 2 * height, 2 * width)
+
+
+def test_a_batch_is_its_images() -> None:
+    net, given = network(), inputs(batch=2)
+    both = net(given).sr
+    for n in range(2):
+        part = Inputs(
+            given.lr[n : n + 1],
+            given.ref[n : n + 1],
+            given.box[n : n + 1],
+            confidence=given.confidence[n : n + 1] if given.confidence is not None else None,
+        )
+        assert (net(part).sr - both[n : n + 1]).abs().max() < 1e-5
+
+
+def test_where_the_reference_shows_nothing_its_colours_do_not_count() -> None:
+    net, given = network(), inputs()
+    assert given.confidence is not None
+    other = torch.where(given.confidence > 0, given.ref, 1 - given.ref)
+    assert torch.equal(net(given).sr, net(replace(given, ref=other)).sr)
+    nothing = replace(given, confidence=torch.zeros_like(given.confidence))
+    assert (net(nothing).maps["weight"] == 0).all()
+
+
+def test_without_a_confidence_all_of_the_reference_counts() -> None:
+    given = replace(inputs(), confidence=None)
+    ones = replace(given, confidence=torch.ones_like(given.ref[:, :1]))
+    assert torch.equal(network()(given).sr, network()(ones).sr)
+
+
+def test_a_key_patch_beside_the_patch_tells_of_the_lenses_alone() -> None:
+    given = inputs()
+    beside = replace(given, center=image(1, 3, 27, 34, seed=5))
+    made = network()(beside)
+    assert (made.maps["weight"] == 0).all()
+    other = network()(replace(beside, ref=1 - given.ref))
+    assert not torch.equal(made.sr, other.sr)
+
+
+def test_a_new_network_begins_at_the_enlarged_photo() -> None:
+    torch.manual_seed(0)
+    given = inputs()
+    sr = DualSR(DualSRConfig()).eval()(replace(given, confidence=0 * given.ref[:, :1])).sr
+    base = F.interpolate(given.lr, scale_factor=2, mode="bicubic")
+    assert (sr - base).abs().mean() < 0.1
+
+
+def test_every_parameter_of_the_scale_in_use_learns() -> None:
+    torch.manual_seed(0)
+    net = DualSR(SMALL).train()
+    outputs = net(inputs(size=(40, 64)))
+    (outputs.sr - 0.5).square().mean().backward()
+    idle = {name for name, p in net.named_parameters() if p.grad is None or not p.grad.any()}
+    heads = ("ref_heads.", "moved_heads.", "tails.")
+    assert {name for name in idle if not any(h in name for h in heads)} == set()
+    assert {name for name in idle if ".2." in name} == set()
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    net = network()
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    other = build("dualsr", {"features": 8, "blocks": (1, 1), "domain": 6})
+    load_into(other, read_weights(tmp_path / "w.safetensors"), tmp_path / "w.safetensors")
+    assert torch.equal(other.eval()(inputs()).sr, net(inputs()).sr)
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="no head for a scale of 5"):
+        DualSRConfig(scale=5)
+    with pytest.raises(ValueError, match="blocks"):
+        DualSRConfig(blocks=(1,))  # type: ignore[arg-type]
+    given = inputs(3)
+    with pytest.raises(ValueError, match="is not 2 x its box"):
+        network(2)(given)
+    with pytest.raises(ValueError, match=r"confidence .* is not of ref"):
+        network(3)(replace(given, confidence=torch.ones(1, 1, 5, 5)))
