@@ -1,4 +1,4 @@
-"""The bench: data sets as they lie, metrics, the papers' protocols and their published figures."""
+"""The bench: data sets as they lie, metrics, the papers' protocols and figures, and the report."""
 
 from dualsr_cli.benchmark.layouts import (
     LAYOUTS,
@@ -13,6 +13,7 @@ from dualsr_cli.benchmark.layouts import (
     find_cases,
     load,
 )
+from dualsr_cli.benchmark.machine_facts import machine_facts
 from dualsr_cli.benchmark.methods import Method, Resources
 from dualsr_cli.benchmark.metrics import (
     levels,
@@ -24,8 +25,10 @@ from dualsr_cli.benchmark.metrics import (
     squared_error,
     ssim_map,
 )
+from dualsr_cli.benchmark.pictures import Picture, collect_pictures, take_picture
 from dualsr_cli.benchmark.protocols import METRICS, PROTOCOLS, REGIONS, Protocol, score
 from dualsr_cli.benchmark.published import PAPERS, Figure, published_figures
+from dualsr_cli.benchmark.report import terminal_table, write_report
 from dualsr_cli.benchmark.results import (
     Efficiency,
     Entry,
@@ -54,6 +57,7 @@ __all__ = [
     "Layout",
     "Method",
     "Missing",
+    "Picture",
     "Problem",
     "Protocol",
     "Resources",
@@ -61,6 +65,7 @@ __all__ = [
     "Sample",
     "Table",
     "as_tensor",
+    "collect_pictures",
     "dataset_root",
     "efficiency_by_size",
     "find_cases",
@@ -70,6 +75,7 @@ __all__ = [
     "lpips_map",
     "lpips_value",
     "luma",
+    "machine_facts",
     "plan_bench",
     "psnr",
     "published_figures",
@@ -78,4 +84,7 @@ __all__ = [
     "squared_error",
     "ssim_map",
     "tabulate",
+    "take_picture",
+    "terminal_table",
+    "write_report",
 ]

@@ -201,7 +201,7 @@ function plotCost() {
     const dot = draw(svg, "path", {d: shape(5.5), transform: `translate(${px} ${py})`, fill: point.source ? "var(--card)" : colour,
       stroke: point.source ? "var(--soft)" : "var(--card)", "stroke-width": 1.5, class: "dot"});
     draw(dot, "title", {}, `${point.method}${point.source ? ` (${point.source})` : ""}: ${format(metric, point.y)}, ${format(cost, point.x)} ${data.metrics[cost].unit}`);
-    const long = point.method.length * 6.6 + 2;
+    const long = point.method.length * 7.3 + 2;
     const places = [[10, 4, "start"], [-10, 4, "end"], [0, -11, "middle"], [0, 20, "middle"], [9, -8, "start"], [9, 17, "start"], [-9, -8, "end"], [-9, 17, "end"]];
     for (const [dx, dy, anchor] of places) {
       const from = px + dx - {start: 0, middle: long / 2, end: long}[anchor];
