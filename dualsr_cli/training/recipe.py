@@ -37,8 +37,9 @@ class Data:
     flow between them. patch: height and width of lr. reference: "nearby": `center` and ref show a
     patch of the same size beside it, `offset` (least and most) away along both axes and `border`
     inside the image, as in KeDuSR; "same": ref shows what lr shows, moved by up to `offset`;
-    "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR. flips: along
-    both axes. rotations: degrees, one of which is drawn.
+    "laid": lr lies anywhere and ref on it as far as the tele photo reaches, as `dualsr upscale`
+    lays it; "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR.
+    flips: along both axes. rotations: degrees, one of which is drawn.
     """
 
     kind: str = "triplets"
