@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -308,19 +308,10 @@ def _enlarged(photo: Photo, scale: int, how: Image.Resampling) -> Array:
 
 
 def _network_method(model: Model) -> Method:
-    return Method(
-        model.name, "network", _scale_of(model.name), model.sha256, count_parameters(model)
-    )
-
-
-@cache
-def _scale_of(name: str) -> int:
-    """A network's scale, without its weights and without memory for them."""
-    (model,) = (model for model in list_models() if model.name == name)
-    with torch.device("meta"):
+    with torch.device("meta"):  # without memory for weights
         network = build(model.architecture, model.settings)
     assert isinstance(network, Network)
-    return int(network.scale)
+    return Method(model.name, "network", network.scale, model.sha256, count_parameters(model))
 
 
 def check_names(methods: Sequence[Method]) -> None:

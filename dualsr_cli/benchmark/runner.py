@@ -438,13 +438,14 @@ def _row(work: Work, facts: Mapping[str, Any], image: str | None) -> Row:
 
 
 def _truth_box(sample: Sample, alignment: Callable[[], Alignment]) -> Box | None:
-    """What the reference shows, in pixels of the truth; None where it shows another scene."""
-    if sample.box is not None or sample.center is not None:
-        return sample.truth_box
-    pair = alignment().pair
-    if pair is None:
+    """What the reference shows, in pixels of the truth; None for all of it, or another scene."""
+    box = sample.box
+    if box is None and sample.center is None:
+        pair = alignment().pair
+        box = None if pair is None else pair.footprint_box()
+    if box is None or box == (0, 0, sample.lr.height, sample.lr.width):
         return None
-    top, left, bottom, right = (side * sample.case.scale for side in pair.footprint_box())
+    top, left, bottom, right = (side * sample.case.scale for side in box)
     return top, left, bottom, right
 
 

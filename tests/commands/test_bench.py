@@ -1,0 +1,133 @@
+"""`dualsr bench`: what it prints, what it leaves behind, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dualsr_cli.benchmark import PROTOCOLS
+
+from ..benchmark.miniatures import MINIATURES
+from ..conftest import ValidEvent
+from .conftest import Run
+
+Event = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def dusr_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("größere Daten")
+    MINIATURES["dusr-real"](root)
+    return root
+
+
+def words(root: Path, *more: object) -> list[object]:
+    return ["bench", "--dataset", "dusr-real", "--root", root, *more]
+
+
+def named(events: list[Event], name: str) -> list[Event]:
+    return [event for event in events if event["event"] == name]
+
+
+def test_a_data_set_is_scored_and_broken_cases_are_told(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, valid_event: ValidEvent
+) -> None:
+    root = Path(shutil.copytree(dusr_real, tmp_path / "own"))
+    broken = root / "DuSR-Real" / "test" / "LR" / "0026_0066.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    asked = words(root, "--method", "bicubic,lanczos", "--limit", 2, "--metric", "psnr")
+    asked += ["-o", tmp_path / "out"]
+    code, out, err = dualsr(*asked, "--json")
+    assert code == 3
+    assert err.count(str(broken)) == 1, "not once for each method"
+    events = [valid_event(line) for line in out.splitlines()]
+    assert [event["case"] for event in named(events, "scored")] == ["0010_0000"] * 2
+    assert [event["case"] for event in named(events, "unscored")] == ["0026_0066"] * 2
+    measured = [event for event in named(events, "mean") if event["paper"] is None]
+    assert [(mean["method"], mean["missing"]) for mean in measured] == [
+        ("bicubic", 1),
+        ("lanczos", 1),
+    ]
+    assert {event["paper"] for event in named(events, "mean")} == {None, "dm3net", "sddusr"}
+    (batch,) = named(events, "batch")
+    assert (batch["done"], batch["failed"]) == (2, 2)
+    assert Path(batch["manifest"]).is_file()
+
+    # Put right, only that is done; the table then says what the files say.
+    shutil.copy(dusr_real / broken.relative_to(root), broken)
+    code, out, err = dualsr(*asked)
+    assert code == 0 and "2 done, 2 unchanged" in err
+    title, _, *lines = out.splitlines()
+    assert title == "dusr-real, test, x2, by kedusr: means of 2 cases"
+    bicubic = next(line.split() for line in lines if line.startswith("bicubic"))
+    files = sorted((tmp_path / "out").glob("**/bicubic/*.json"))
+    values = [json.loads(file.read_text())["scores"]["full"]["psnr"] for file in files]
+    assert len(files) == 2
+    assert bicubic[1:3] == ["measured", f"{sum(values) / 2:.2f}"]
+    assert any(line.startswith("KeDuSR") and "dm3net, table 2" in line for line in lines)
+
+
+def test_results_of_a_peer_go_to_the_default_folder(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DUALSR_DATA", str(tmp_path / "data"))
+    shutil.copytree(dusr_real, tmp_path / "data" / "dusr-real")
+    truth = dusr_real / "DuSR-Real" / "test" / "HR"
+    code, out, err = dualsr(
+        "bench", "--dataset", "dusr-real", "--results", truth, "--name", "Oracle",
+        "--metric", "psnr", "--subset", "0010*",
+    )  # fmt: skip
+    assert (code, err.splitlines()[-1].partition(" in ")[0]) == (0, "1 done")
+    oracle = next(line.split() for line in out.splitlines() if line.startswith("Oracle"))
+    assert oracle.count("inf") == 3
+    scores = tmp_path / "bench-dusr-real" / "dusr-real-test-x2" / "kedusr" / "Oracle"
+    assert [path.name for path in scores.iterdir()] == ["0010_0000.json"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--method", "bicubic,nearest"), "there is no method 'nearest': choose among bicubic"),
+        (("--results", "x"), "--results and --name belong together"),
+        (("--protocol", "mine"), "there is no protocol 'mine': choose kedusr"),
+        (("--part", "sony"), "dusr-real has no part 'sony'"),
+        (("--max-memory", "much"), "--max-memory much is no size"),
+        (("--device", "tpu"), "--device tpu is unknown"),
+    ],
+)
+def test_what_cannot_be_asked_for(
+    dualsr: Run,
+    dusr_real: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[str, ...],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = dualsr(*words(dusr_real, *more))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_data_it_says_where_they_are_got(
+    dualsr: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DUALSR_DATA", raising=False)
+    code, _, err = dualsr("bench", "--dataset", "kitti")
+    assert code == 2
+    assert "give --root DIR or set DUALSR_DATA" in err and "cvlibs.net" in err
+
+
+def test_the_help_names_each_protocol_and_each_data_set(dualsr: Run) -> None:
+    from dualsr_cli.benchmark import LAYOUTS
+
+    code, out, _ = dualsr("bench", "--help")
+    shown = " ".join(out.split())
+    assert code == 0
+    assert [name for name in (*PROTOCOLS, *LAYOUTS) if name not in shown] == []
