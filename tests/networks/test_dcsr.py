@@ -28,6 +28,7 @@ CONFIGS = {
     "4x": replace(SMALL, scale=4),
     "4x half": replace(SMALL, scale=4, match_half=True),
 }
+TWO = ("2x half", "4x")  # what the others have in common
 PARAMETERS = {
     "feature_match": 114_652,
     "ref_encoder1": 38_720,
@@ -268,7 +269,7 @@ def test_identity_leaves_patches_alone() -> None:
     assert torch.allclose(transform_patches(maps, torch.ones(1, 3, 2, 3), 4), maps, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", TWO)
 def test_one_window_holds_the_best_of_all_keys(name: str) -> None:
     """Tiles leave no trace in a search of which every window is the whole reference."""
     config = replace(CONFIGS[name], tile=8, reach=40)
@@ -305,12 +306,13 @@ def test_windows_lie_about_a_tiles_own_place_or_where_it_looks_alike() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_windows_are_the_whole(name: str) -> None:
-    config = replace(CONFIGS[name], tile=32, skip=True)
+    config = replace(CONFIGS[name], tile=16, skip=True)
     network, scale, step = seeded(config), config.scale, config.step
-    inputs = example(config, (61, 71), (16, 20, 47, 52))
+    assert network.margin < 24
+    inputs = example(config, (65, 73), (16, 20, 47, 52))
     with torch.no_grad():
         whole, encoded = network(inputs), network.encode(inputs, 16)
-        for window in ((0, 0, 32, 40), (32, 40, 61, 71)):
+        for window in ((24, 32, 40, 48), (56, 64, 65, 73)):
             part = network.render(encoded, window)
             top, left, bottom, right = window
             own = slice(scale * top, scale * bottom), slice(scale * left, scale * right)
@@ -329,7 +331,7 @@ def test_a_skip_adds_the_enlarged_photo() -> None:
     assert torch.allclose(found - expected, added, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", TWO)
 @pytest.mark.parametrize(
     ("size", "box"),
     [((1, 1), (0, 0, 1, 1)), ((7, 5), (2, 1, 5, 2)), ((1, 9), (0, 3, 1, 8)), ((19, 33), None)],
@@ -346,7 +348,7 @@ def test_any_size_goes_in_and_nothing_is_lost(
     assert outputs.sr.isfinite().all() and confidence.abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", TWO)
 def test_a_batch_is_its_images_one_by_one(name: str) -> None:
     config = replace(CONFIGS[name], tile=8, reach=2)
     network, inputs = seeded(config), example(config, (20, 18), (4, 4, 14, 12), batch=3)
@@ -373,7 +375,7 @@ def test_autocast_finds_the_same_patches() -> None:
     assert (found.sr - expected.sr).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", TWO)
 def test_every_parameter_learns_but_the_mean_and_deviation(name: str) -> None:
     config = replace(CONFIGS[name], tile=8)
     network = seeded(config)
