@@ -13,7 +13,7 @@ from torch import nn
 from dualsr_cli.networks._by_windows import Pooled, around, inside, part
 from dualsr_cli.networks.contract import windows
 
-_PLACES = 1 << 16  # of a map that are scored at a time: 32 MiB with 128 tokens
+_PLACES = 1 << 14  # of a map that are scored at a time: 8 MiB with 128 tokens
 
 
 class MaskGenerator(nn.Module):
