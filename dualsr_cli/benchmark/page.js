@@ -254,46 +254,52 @@ function plotCases() {
   const {cases, methods} = table(), metric = chosen.metric;
   const order = ordered();
   const base = chosen.base ? scoresOf(chosen.base) : null;
+  const title = base ? `${named(metric)}, less that of ${chosen.base}` : `${named(metric)}, ${better(metric)}`;
+  const plot = frame(box, clamp(box.clientWidth * .45, 240, 380), `${title}, image by image; arrow keys move through the images`);
+  const {svg, width, height, left, right, top, bottom} = plot;
+  const inner = width - left - right, slot = inner / order.length;
+  const group = Math.ceil(2 / slot); // more images than can be told apart: the means of neighbours
+  const x = at => left + (at + .5) * slot;
   const series = methods.filter(method => !off.has(method)).map(method => {
     const scores = scoresOf(method);
     const values = order.map(at => {
       const value = base ? scores[at] - base[at] : scores[at];
       return scores[at] === null || base?.[at] === null || !isFinite(value) ? null : value;
     });
-    return {method, values, ...look(method)};
+    const points = [];
+    for (let at = 0; at < values.length; at += group) {
+      const part = values.slice(at, at + group), there = finite(part);
+      points.push({x: x(at + (part.length - 1) / 2), value: there.length ? mean(there) : null});
+    }
+    return {method, points, ...look(method)};
   });
-  const all = finite(series.flatMap(line => line.values));
+  const all = finite(series.flatMap(line => line.points.map(point => point.value)));
   if (!all.length) {
-    box.replaceChildren(make("p", {className: "soft", textContent: "There is nothing to show."}));
-    $(".readout", section).replaceChildren();
+    box.replaceChildren(make("p", {className: "soft", textContent: "There is nothing to draw."}));
+    tell(order[0]);
     return;
   }
-  const title = base ? `${named(metric)}, less that of ${chosen.base}` : `${named(metric)}, ${better(metric)}`;
-  const plot = frame(box, clamp(box.clientWidth * .45, 240, 380), `${title}, image by image; arrow keys move through the images`);
-  const {svg, width, height, left, right, top, bottom} = plot;
   svg.setAttribute("tabindex", 0);
   const y = vertical(plot, all, title);
-  const inner = width - left - right, slot = inner / order.length;
-  const x = at => left + (at + .5) * slot;
   const guide = draw(svg, "line", {class: "guide", y1: top, y2: height - bottom});
   const few = order.length <= 80;
-  for (const {values, colour, shape} of series) {
+  for (const {points, colour, shape} of series) {
     let path = "", pen = "M";
-    values.forEach((value, at) => {
-      if (value === null) { pen = "M"; return; }
-      path += `${pen}${x(at).toFixed(1)} ${y(value).toFixed(1)}`;
+    for (const point of points) {
+      if (point.value === null) { pen = "M"; continue; }
+      path += `${pen}${point.x.toFixed(1)} ${y(point.value).toFixed(1)}`;
       pen = "L";
-    });
+    }
     draw(svg, "path", {d: path, fill: "none", stroke: colour, "stroke-width": few ? 1.25 : 1, "stroke-opacity": few ? .45 : .85, "stroke-linejoin": "round"});
-    if (few) values.forEach((value, at) => value !== null
-      && draw(svg, "path", {d: shape(order.length <= 30 ? 4.5 : 3), transform: `translate(${x(at).toFixed(1)} ${y(value).toFixed(1)})`, fill: colour, class: "dot"}));
+    if (few) for (const point of points) if (point.value !== null)
+      draw(svg, "path", {d: shape(order.length <= 30 ? 4.5 : 3), transform: `translate(${point.x.toFixed(1)} ${y(point.value).toFixed(1)})`, fill: colour, class: "dot"});
   }
   // The names where there is room for them, else numbers; the line below the plot has the name.
   if (Math.max(...cases.map(name => name.length)) * 6.6 + 8 < slot)
     order.forEach((at, place) => draw(svg, "text", {x: x(place), y: height - bottom + 18, "text-anchor": "middle"}, cases[at]));
   else for (const value of ticks(1, order.length, 8).found.filter(n => Number.isInteger(n) && n > 0))
     draw(svg, "text", {x: x(value - 1), y: height - bottom + 18, "text-anchor": "middle"}, value);
-  draw(svg, "text", {x: width - right, y: height - 6, "text-anchor": "end"}, `${order.length} images${chosen.order ? `, by ${chosen.order}` : ""}`);
+  draw(svg, "text", {x: width - right, y: height - 6, "text-anchor": "end"}, `${order.length} images${chosen.order ? `, by ${chosen.order}` : ""}${group > 1 ? `; means of ${group} at a time` : ""}`);
 
   const point = place => {
     place = clamp(place, 0, order.length - 1);

@@ -65,8 +65,11 @@ def write_report(
     """Write results.csv, cases.csv, results.json, results.md, results.tex and index.html.
 
     What they are made of is in `Report`; the same gives the same bytes. Each file is there whole or
-    as it was. Returns their paths. Raises OutputError for what cannot be written.
+    as it was. Returns their paths. Raises ValueError for no table, OutputError for what cannot be
+    written.
     """
+    if not tables:
+        raise ValueError("a report is of at least one table")
     report = Report(tables, pictures, sizes, facts or {})
     written = []
     for name, make in _FILES.items():
