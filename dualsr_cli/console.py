@@ -15,9 +15,12 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from dualsr_cli.plain import json_types
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 __all__ = ["PROGRESS_INTERVAL", "Console", "Progress", "duration"]
 
@@ -26,6 +29,8 @@ Progress = Callable[[str, int, int], None]
 
 PROGRESS_INTERVAL = 5.0
 """Seconds between two progress lines of one stage where standard error is no terminal."""
+
+_WIDEST = 1000  # characters of a table
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
 
@@ -51,6 +56,36 @@ class Console:
     def table(self, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A result in columns, for people; numbers stand to the right."""
         self.result(_columns(header, rows))
+
+    def styled_table(
+        self, header: Sequence[Text], rows: Sequence[Sequence[Text]], words: int = 1
+    ) -> None:
+        """A result in columns of rich's text, whose styles are for terminals; as wide as it is.
+
+        Columns but the first `words` hold numbers.
+        """
+        if self.json:
+            return
+        if not _is_terminal(sys.stdout):
+            plain = [[_seen(cell).plain for cell in line] for line in (header, *rows)]
+            right = [number >= words for number in range(len(header))]
+            self.result(_columns(plain[0], plain[1:], right))
+            return
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console as Terminal
+        from rich.table import Table
+
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        for number, title in enumerate(header):
+            shown = _seen(title)
+            shown.plain = shown.plain.replace(" ", "\n")
+            side: Literal["left", "right"] = "left" if number < words else "right"
+            table.add_column(shown, justify=side, no_wrap=True)
+        for row in rows:
+            table.add_row(*map(_seen, row))
+        # Wider than the terminal its lines go on below, with nothing left out.
+        Terminal(file=sys.stdout, width=_WIDEST).print(table, soft_wrap=True)
+        sys.stdout.flush()
 
     def emit_json(self, item: Mapping[str, Any]) -> None:
         """One object on one line of standard output, keys in the order given; only with `json`.
@@ -193,9 +228,12 @@ def _bar() -> Iterator[Progress]:
         yield report
 
 
-def _columns(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def _columns(
+    header: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[bool] | None = None
+) -> str:
+    """right: which columns stand to the right, else those that hold nothing but numbers."""
     lines = [list(header), *([_cell(value) for value in row] for row in rows)]
-    right = [
+    right = right or [
         all(isinstance(row[i], int | float) for row in rows) and bool(rows)
         for i in range(len(header))
     ]
@@ -218,6 +256,13 @@ def _cell(value: object) -> str:
 def _visible(text: str) -> str:
     """`text` without control characters: a file's name must not steer somebody's terminal."""
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def _seen(text: Text) -> Text:
+    """`text` without control characters, in its style."""
+    seen = text.copy()
+    seen.plain = _visible(text.plain)
+    return seen
 
 
 def _is_terminal(stream: TextIO) -> bool:

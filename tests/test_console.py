@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.text import Text
 
 from dualsr_cli.console import PROGRESS_INTERVAL, Console, duration
 
@@ -146,6 +147,33 @@ def test_a_table_lines_up(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_empty_table_is_its_header(capsys: pytest.CaptureFixture[str]) -> None:
     Console().table(["wide", "tele"], [])
     assert capsys.readouterr().out == "wide  tele\n"
+
+
+def test_a_styled_table_is_plain_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    header = [Text("method"), Text("full PSNR")]
+    rows = [[Text("a", "dim"), Text("9.1", "bold")], [Text("longer\x1b[2J"), Text("30.25")]]
+    Console().styled_table(header, rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "method         full PSNR",
+        "a                    9.1",
+        "longer\\x1b[2J      30.25",
+    ]
+    Console(json=True).styled_table(header, rows)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_styled_table_loses_nothing_on_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "20")
+    header = [Text("method"), *(Text(f"column {n}") for n in range(12))]
+    rows = [[Text("a\x1b[2J"), *(Text(f"{n}.25", "bold") for n in range(12))]]
+    Console().styled_table(header, rows)
+    shown = terminal.getvalue()
+    assert "11.25\x1b[0m" in shown and "\x1b[2J" not in shown
 
 
 def test_progress_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ from dualsr_cli.benchmark.results import (
     efficiency_by_size,
     tabulate,
 )
-from dualsr_cli.benchmark.runner import Bench, Benched, plan_bench, run_bench
+from dualsr_cli.benchmark.runner import Bench, Benched, plan_bench, report_bench, run_bench
 
 __all__ = [
     "LAYOUTS",
@@ -79,6 +79,7 @@ __all__ = [
     "plan_bench",
     "psnr",
     "published_figures",
+    "report_bench",
     "run_bench",
     "score",
     "squared_error",

@@ -17,6 +17,7 @@ import dualsr_cli
 from dualsr_cli import jobs
 from dualsr_cli.benchmark._recent import Recent
 from dualsr_cli.benchmark.layouts import Box, Case, Problem, Sample, dataset_root, find_cases, load
+from dualsr_cli.benchmark.machine_facts import machine_facts
 from dualsr_cli.benchmark.methods import (
     Alignment,
     Made,
@@ -31,8 +32,10 @@ from dualsr_cli.benchmark.methods import (
     run_method,
 )
 from dualsr_cli.benchmark.metrics import Array, levels
+from dualsr_cli.benchmark.pictures import collect_pictures
 from dualsr_cli.benchmark.protocols import METRICS, PROTOCOLS, score
-from dualsr_cli.benchmark.results import Missing, Row, Table, tabulate
+from dualsr_cli.benchmark.report import write_report
+from dualsr_cli.benchmark.results import Missing, Row, Table, efficiency_by_size, tabulate
 from dualsr_cli.errors import DualsrError, InputError, UsageError
 from dualsr_cli.files import atomic_writer
 from dualsr_cli.photos import Metadata, read_header, write_photo
@@ -103,8 +106,13 @@ class Bench:
             rows,
             expected=self.expected,
             missing=(*self.missing, *missing),
-            parameters={method.name: method.parameters for method in self.methods},
+            parameters=self.parameters,
         )
+
+    @property
+    def parameters(self) -> dict[str, int | None]:
+        """How many each method has."""
+        return {method.name: method.parameters for method in self.methods}
 
     def row(self, result: jobs.Result) -> Row | None:
         """What became of an item; None where it was not scored."""
@@ -364,6 +372,23 @@ def run_bench(
         if problem and work.protocol
     ]
     return Benched(tuple(rows), tuple(failed), tuple(bench.tables(rows, failed)), tally)
+
+
+def report_bench(bench: Bench, benched: Benched, folder: Path) -> list[Path]:
+    """Write the report of a run beside its scores, see `write_report`; returns its files.
+
+    Its page shows the results that were saved as images. Raises OutputError, and InputError for an
+    image that cannot be read.
+    """
+    if not benched.tables:
+        return []
+    return write_report(
+        folder,
+        benched.tables,
+        collect_pictures(folder, benched.tables, bench.cases),
+        sizes=efficiency_by_size(benched.rows, bench.parameters),
+        facts=machine_facts(bench.resources.device),
+    )
 
 
 def _work(

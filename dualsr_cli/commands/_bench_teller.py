@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,6 @@ from dualsr_cli.console import Console, Progress, duration
 
 if TYPE_CHECKING:
     from dualsr_cli.benchmark import Bench, Benched, Entry, Missing, Table
-
-_DIGITS = {"psnr": 2, "ssim": 4, "lpips": 3, "lpips-vgg": 3}
 
 
 class BenchTeller:
@@ -45,8 +43,8 @@ class BenchTeller:
 
         return report
 
-    def tell_end(self, benched: Benched) -> int:
-        """Tables and counts; returns the exit code."""
+    def tell_end(self, benched: Benched, report: Sequence[Path]) -> int:
+        """Tables, counts and the report's files; returns the exit code."""
         tally = benched.tally
         for table in benched.tables:
             self._tell_table(table)
@@ -59,6 +57,8 @@ class BenchTeller:
             self.console.error(f"{self.bench.root} has nothing to score: see above")
             code = 1
         self._tell_summary(tally)
+        if report:
+            self.console.say(f"the tables as files, and a page to look at: {report[-1]}")
         return code
 
     def _tell(self, result: jobs.Result) -> None:
@@ -111,39 +111,22 @@ class BenchTeller:
         self.console.error(problem.sentence)
 
     def _tell_table(self, table: Table) -> None:
+        from dualsr_cli.benchmark import terminal_table
+
         cases = len({row.case for row in table.rows})
         place = ", ".join(part for part in (table.dataset, table.part, table.split) if part)
         of = f" of {table.expected}" if cases < table.expected else ""
         self.console.result(
             f"{place}, x{table.scale}, by {table.protocol}: means of {cases}{of} cases"
         )
-        header = ["method", "source", *(" ".join(column) for column in table.columns)]
-        lacks = any(entry.missing for entry in table.measured)
-        header += ["missing"] * lacks + ["seconds", "memory", "parameters", "GFLOP"]
-        rows = [self._cells(table, entry, lacks) for entry in table.entries]
-        self.console.table(header, rows)
+        self.console.styled_table(*terminal_table(table), words=2)
+        least = min(entry.missing for entry in table.measured)
+        for entry in table.measured:
+            if entry.missing > least:
+                lacking = f"{entry.missing} of {table.expected} cases"
+                self.console.result(f"{entry.method} lacks {lacking}: its means are of the rest")
         for entry in table.entries:
             self.console.emit_json({"event": "mean", **_event(table, entry)})
-
-    def _cells(self, table: Table, entry: Entry, lacks: bool) -> list[str]:
-        scores = [
-            "-" if value is None else f"{value:.{_DIGITS[metric]}f}"
-            for region, metric in table.columns
-            for value in [entry.scores.get(region, {}).get(metric)]
-        ]
-        source = "measured" if entry.measured else f"{entry.paper}, table {entry.table}"
-        missing = [str(entry.missing) if entry.measured else "-"] if lacks else []
-        took = entry.efficiency
-        costs = [
-            "-" if value is None else text.format(value)
-            for text, value in (
-                ("{:.2f}", took and took.seconds),
-                ("{:.2f} GB", took and took.memory and took.memory / 1e9),
-                ("{:,}", took and took.parameters),
-                ("{:.1f}", took and took.operations and took.operations / 1e9),
-            )
-        ]
-        return [entry.method, source, *scores, *missing, *costs]
 
     def _tell_summary(self, tally: jobs.Tally) -> None:
         counts = {

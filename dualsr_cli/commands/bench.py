@@ -92,7 +92,7 @@ def bench(
         typer.Option(metavar="NAMES", help="Cases by name or pattern; commas between them."),
     ] = None,
     save_images: Annotated[
-        bool, typer.Option("--save-images", help="Keep the results as 8-bit PNG.")
+        bool, typer.Option("--save-images", help="Keep results as 8-bit PNG; the page shows them.")
     ] = False,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
@@ -131,8 +131,9 @@ def bench(
 
     Data sets: dusr-real, realmcvsr-real, camerafusion-real, camerafusion, drealsr, cufed5,
     vimeo90k, kitti, light-field, city100; pairs or triplets of your own; and sample, which comes
-    with the source. Scores of each case go to FOLDER, and a manifest remembers them: killed and
-    started again, the same command goes on, to the same files.
+    with the source. FOLDER gets the scores of each case, which a manifest remembers (killed and
+    started again, the same command goes on), and the tables: results.csv, cases.csv, results.json,
+    results.md, results.tex and index.html, a page to look at.
 
     \b
     Examples:
@@ -144,7 +145,7 @@ def bench(
     save_options(context, save_config)
     if (results is None) != (name is None):
         raise UsageError("--results and --name belong together: give both or none")
-    from dualsr_cli.benchmark import Resources, plan_bench, run_bench
+    from dualsr_cli.benchmark import Resources, plan_bench, report_bench, run_bench
 
     memory = parse_memory(max_memory) if max_memory else None
     plan = plan_bench(
@@ -181,7 +182,7 @@ def bench(
             report=teller.reporter(progress),
             stop=stop,
         )
-    return teller.tell_end(benched)
+    return teller.tell_end(benched, report_bench(plan, benched, folder))
 
 
 def _names(words: str | None) -> list[str]:
