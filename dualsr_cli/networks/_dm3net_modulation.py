@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks._by_windows import Pooled, around, inside, part
+from dualsr_cli.networks._pooled import Pooled
+from dualsr_cli.networks._windows import cut, grown, reduced, scaled, within
 from dualsr_cli.networks.blocks import (
     SLOPE,
     PixelShuffle,
@@ -98,14 +99,12 @@ class PriorExtractor(nn.Module):
         """
         pooled = Pooled()
         for window in windows(degraded.shape[2], degraded.shape[3], tile):
-            near = around(window, self.margin, degraded, 2)
-            pair = [pad_to(self.enlarge(degraded[part(near)]), _UNSHUFFLE)]
-            pair.append(pad_to(sharp[part(near, 2)], _UNSHUFFLE))
+            near = grown(window, self.margin, degraded.shape[2:])
+            pair = [self.enlarge(cut(degraded, near)), cut(sharp, scaled(near, 2))]
+            cells = torch.cat([pad_to(image, _UNSHUFFLE) for image in pair], dim=1)
             # (B, 6, 2 * H, 2 * W) -> (B, 96, H / 2, W / 2) -> (B, width, H / 2, W / 2)
-            found = self.body(F.pixel_unshuffle(torch.cat(pair, dim=1), _UNSHUFFLE))
-            top, left, bottom, right = window
-            cells = top // 2, left // 2, (bottom + 1) // 2, (right + 1) // 2
-            pooled.add(found[inside(cells, (near[0] // 2, near[1] // 2, 0, 0))])
+            found = self.body(F.pixel_unshuffle(cells, _UNSHUFFLE))
+            pooled.add(cut(found, reduced(within(window, near), 2)))
         embedding: torch.Tensor = self.mlp(pooled.found()[0].flatten(1))
         return embedding
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks._by_windows import Pooled, around, inside, part
+from dualsr_cli.networks._pooled import Pooled
+from dualsr_cli.networks._windows import cut, grown, within
 from dualsr_cli.networks.contract import windows
 
 _PLACES = 1 << 14  # of a map that are scored at a time: 8 MiB with 128 tokens
@@ -194,15 +195,17 @@ class Fusion(nn.Module):
         the image, so that each half of it goes over all windows, and one more map like x is held.
         """
         detail = torch.empty_like(x)
-        places = windows(x.shape[2], x.shape[3], tile)
+        size = x.shape[2:]
+        places = windows(size[0], size[1], tile)
         for block in cast(Sequence[CBAMBlock], self.blocks):
             pooled = Pooled()
             for window in places:
-                near = around(window, 2, x)  # what two convolutions see
-                detail[part(window)] = block.body(x[part(near)])[inside(window, near)]
-                pooled.add(detail[part(window)])
+                near = grown(window, 2, size)  # what two convolutions see
+                seen = cut(block.body(cut(x, near)), within(window, near))
+                cut(detail, window).copy_(seen)
+                pooled.add(seen)
             gate = block.gate(*pooled.found())
             for window in places:
-                near = around(window, 3, x)  # what the spatial attention sees
-                added = block.attend(detail[part(near)], gate)
-                x[part(window)].add_(added[inside(window, near)])
+                near = grown(window, 3, size)  # what the spatial attention sees
+                added = block.attend(cut(detail, near), gate)
+                cut(x, window).add_(cut(added, within(window, near)))

@@ -40,16 +40,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, prune_keys, reassemble, search
-from dualsr_cli.networks._by_windows import (
-    around,
-    by_windows,
-    channels_last,
-    encode_by_windows,
-    enlarged,
-    inside,
-    part,
-)
 from dualsr_cli.networks._dm3net_modulation import DMIR, GROUPS, PriorExtractor, Statistics
+from dualsr_cli.networks._pooled import channels_last, encode_by_windows, enlarged
+from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
 from dualsr_cli.networks.blocks import PixelShuffle, conv3x3, pad_to, warp
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window, windows
 from dualsr_cli.networks.kedusr import LREncoder, similarity, upsampled_flow
@@ -215,21 +208,22 @@ class DM3Net(Network[Encoded]):
 
         def combined() -> Iterator[torch.Tensor]:
             for window in windows(lr.shape[2], lr.shape[3], tile):
-                near = around(window, _COMBINED, lr)
+                near = grown(window, _COMBINED, lr.shape[2:])
                 made = self._combine_part(features, value, found, near)
-                yield made[inside(window, near, _UP)]
+                yield cut(made, scaled(within(window, near), _UP))
 
         return Encoded(lr, features, found, value, embedding, Statistics.of(combined()))
 
     @torch.no_grad()
     def render(self, encoded: Encoded, window: Window) -> Outputs:
-        near = around(window, self.margin, encoded.lr, _CELL)
+        near = grown(window, self.margin, encoded.lr.shape[2:])
         features = self._combine_part(encoded.features, encoded.value, encoded.found, near)
         sr = self._reconstruct(
-            features, encoded.lr[part(near)], encoded.embedding, encoded.statistics
+            features, cut(encoded.lr, near), encoded.embedding, encoded.statistics
         )
-        confidence = encoded.found[0].similarity[:, None][part(window)]
-        return Outputs(sr[inside(window, near, _UP)], {"confidence": confidence.to(sr.dtype)})
+        sr = cut(sr, scaled(within(window, near), _UP))
+        confidence = cut(encoded.found[0].similarity[:, None], window)
+        return Outputs(sr, {"confidence": confidence.to(sr.dtype)})
 
     def _padded(
         self, lr: torch.Tensor, lr_center: torch.Tensor, ref: torch.Tensor
@@ -259,9 +253,17 @@ class DM3Net(Network[Encoded]):
 
     def _matching_features(self, image: torch.Tensor, tile: int | None) -> list[torch.Tensor]:
         """(B, C, H / s, W / s) for each scale of an image with sides that are multiples of 4."""
-        return by_windows(
-            lambda near: self.matching_encoder(image[part(near)]), image, tile, _MATCHED
-        )
+
+        def make(window: Window) -> list[torch.Tensor]:
+            near = grown(window, _MATCHED, image.shape[2:])
+            maps = self.matching_encoder(cut(image, near))
+            inside = within(window, near)
+            return [
+                cut(values, reduced(inside, scale))
+                for scale, values in zip(_SCALES, maps, strict=True)
+            ]
+
+        return assembled(image.shape[2:], tile, make)
 
     def _search(
         self,
@@ -295,13 +297,13 @@ class DM3Net(Network[Encoded]):
         """`_combine` for a window of the LR with edges at multiples of 4."""
         parts = []
         for scale, matches in zip(_SCALES, found, strict=True):
-            top, left, bottom, right = (side // scale for side in window)
-            cells = slice(None), slice(top, bottom), slice(left, right)
-            parts.append(
-                replace(matches, index=matches.index[cells], similarity=matches.similarity[cells])
+            cells = reduced(window, scale)
+            index, similarity = (
+                cut(values, cells) for values in (matches.index, matches.similarity)
             )
+            parts.append(replace(matches, index=index, similarity=similarity))
         confidence = [matches.similarity[:, None] for matches in parts]
-        return self._combine(features[part(window)], value, parts, confidence)
+        return self._combine(cut(features, window), value, parts, confidence)
 
     def _combine(
         self,

@@ -27,22 +27,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, reassemble, search, straight_through
-from dualsr_cli.networks._by_windows import (
-    around,
-    by_windows,
-    channels_last,
-    encode_by_windows,
-    enlarged,
-    inside,
-    part,
-)
-from dualsr_cli.networks._rows import by_rows, cut, gather, height_of
+from dualsr_cli.networks._pooled import channels_last, encode_by_windows, enlarged
+from dualsr_cli.networks._rows import by_rows, gather, height_of
+from dualsr_cli.networks._rows import cut as cut_rows
 from dualsr_cli.networks._sddusr_parts import (
     Dictionaries,
     Fusion,
     MaskGenerator,
     TokenDictionaries,
 )
+from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
 from dualsr_cli.networks.blocks import PixelShuffle, ResidualGroup, conv3x3, pad_to
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 from dualsr_cli.networks.kedusr import (
@@ -242,17 +236,14 @@ class SDDuSR(Network[Encoded]):
 
     @torch.no_grad()
     def render(self, encoded: Encoded, window: Window) -> Outputs:
-        near = around(window, self.margin, encoded.lr)
-        features = self.upsample(encoded.features[part(near)])
-        fused = self.fusion.leave(encoded.fused[part(near, _UP)])
-        sr = self._finished(fused, features, encoded.lr[part(near)])
-        top, left, bottom, right = window
-        cells = part((top // _CELL, left // _CELL, -(-bottom // _CELL), -(-right // _CELL)))
+        near = grown(window, self.margin, encoded.lr.shape[2:])
+        features = self.upsample(cut(encoded.features, near))
+        fused = self.fusion.leave(cut(encoded.fused, scaled(near, _UP)))
+        sr = self._finished(fused, features, cut(encoded.lr, near))
+        sr = cut(sr, scaled(within(window, near), _UP))
+        cells = reduced(window, _CELL)
         maps = {"mask": encoded.mask, "confidence": encoded.confidence}
-        return Outputs(
-            sr[inside(window, near, _UP)],
-            {name: values[cells].to(sr.dtype) for name, values in maps.items()},
-        )
+        return Outputs(sr, {name: cut(values, cells).to(sr.dtype) for name, values in maps.items()})
 
     def _padded(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """LR, its centre and the reference, cut into whole places. Raises ValueError."""
@@ -273,18 +264,25 @@ class SDDuSR(Network[Encoded]):
         found, mask = self._match(lr, center, tile)
         features = encode_by_windows(self.lr_encoder, lr, tile)
 
-        def entered(near: Window) -> list[torch.Tensor]:
-            top, left, bottom, right = (side // _CELL for side in near)
-            cells = slice(None), slice(top, bottom), slice(left, right)
-            matches = replace(found, index=found.index[cells], similarity=found.similarity[cells])
-            warped = reassemble(
-                value, matches, patch=_PATCH, scale=_SCALE, padding=_PADDING, normalise=_DIVISOR
+        def entered(window: Window) -> list[torch.Tensor]:
+            near = grown(window, _ENTERED, lr.shape[2:])
+            index, similarity = (
+                cut(values, reduced(near, _CELL)) for values in (found.index, found.similarity)
             )
-            confidence = matches.similarity[:, None].to(value.dtype)
-            up = self.upsample(features[part(near)])
-            return [self.fusion.enter(self._parts(up, warped, confidence, dictionaries))]
+            warped = reassemble(
+                value,
+                replace(found, index=index, similarity=similarity),
+                patch=_PATCH,
+                scale=_SCALE,
+                padding=_PADDING,
+                normalise=_DIVISOR,
+            )
+            confidence = similarity[:, None].to(value.dtype)
+            up = self.upsample(cut(features, near))
+            made = self.fusion.enter(self._parts(up, warped, confidence, dictionaries))
+            return [channels_last(cut(made, scaled(within(window, near), _UP)))]
 
-        (fused,) = by_windows(entered, lr, tile, _ENTERED)
+        (fused,) = assembled(lr.shape[2:], tile, entered)
         return Encoded(lr, features, fused, found.similarity[:, None], mask[:, None])
 
     def _reference(
@@ -300,7 +298,7 @@ class SDDuSR(Network[Encoded]):
         if tile is None:
             value = self.align(features, lrc, flow)
         else:
-            bands = cut(lrc, height_of((_UP * tile) ** 2, width))
+            bands = cut_rows(lrc, height_of((_UP * tile) ** 2, width))
             value = gather(self.align.by_rows(features, flow), bands, height)
         return value, self.dictionaries.update(lrc, value)
 
@@ -358,5 +356,5 @@ def _encoded(
     if tile is None:
         features: torch.Tensor = encoder(image)
         return features
-    bands = cut(image, height_of(tile**2, image.shape[3]))
+    bands = cut_rows(image, height_of(tile**2, image.shape[3]))
     return gather(by_rows(encoder), bands, height, layout)
