@@ -200,10 +200,9 @@ def _parts(
 def scale_of(model: Model) -> int:
     """Pixels of a network's result for each of the photo's, along both axes. Raises UsageError."""
     config = configuration(model.architecture, model.settings)
-    scale: int = (
-        config.scale if hasattr(config, "scale") else architecture(model.architecture).scales[0]
-    )
-    return scale
+    if hasattr(config, "scale"):
+        return int(config.scale)
+    return architecture(model.architecture).scales[0]
 
 
 def count_parameters(model: Model) -> int:
