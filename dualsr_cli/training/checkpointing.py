@@ -38,9 +38,12 @@ class Checkpoint:
 def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write a checkpoint below `folder` and drop all but the last `keep`. Raises OutputError.
 
-    It is made under another name and renamed: who is killed meanwhile finds the one before.
+    It is made under another name and renamed: who is killed meanwhile finds the one before. One of
+    the same step is left as it is.
     """
     target = folder / f"{checkpoint.step:0{_DIGITS}}"
+    if target.exists():
+        return target
     staging = folder / f".{target.name}.{secrets.token_hex(4)}.part"
     state = io.BytesIO()
     torch.save(checkpoint.state, state)
@@ -50,11 +53,9 @@ def save(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
             write_weights(staging / _AVERAGED, checkpoint.averaged)
         with atomic_writer(staging / _STATE) as file:
             file.write(state.getvalue())
-        if target.exists():  # the same step again, after a stop in between
-            shutil.rmtree(target)
         os.rename(staging, target)
         fsync_folder(folder)
-        for old in checkpoints(folder)[:-keep]:
+        for old in (*checkpoints(folder)[:-keep], *folder.glob(".*.part")):
             shutil.rmtree(old)
     except OSError as error:
         raise output_error(target, error) from error

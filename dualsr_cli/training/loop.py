@@ -169,7 +169,7 @@ class _Run:
         torch.manual_seed(_seed(options.seed, number, -1))  # for losses that have weights
         learner = Learner(stage, self.network, self.fixed, processes.device, self.precision)
         if self.state.get("stage") == number:
-            learner.load_state_dict(self.state["learner"])
+            learner.load_state_dict(self.state.pop("learner"))
         micro = options.micro_batch or -(-stage.batch // processes.count)
         firsts = range(processes.rank * micro, stage.batch, processes.count * micro)
         waiting = batches(source, _dealt(stage, self.step - begin, firsts, micro), options.workers)

@@ -20,7 +20,7 @@ ALL = "all"
 """Among the parts of a stage: whatever no other line names."""
 
 KINDS = ("triplets", "pairs", "flow")
-REFERENCES = ("nearby", "same", "inside")
+REFERENCES = ("nearby", "same", "laid", "inside")
 SHAPES = ("constant", "cosine", "steps")
 
 _MOST_BYTES = 64 << 10  # of a recipe
@@ -213,6 +213,49 @@ def read_recipe(path: Path) -> Recipe:
     except ValueError as error:
         raise InputError(path, f"is no recipe ({error}): correct it") from error
     return recipe
+
+
+def changed(
+    recipe: Recipe,
+    iterations: int | None = None,
+    batch: int | None = None,
+    patch: int | None = None,
+) -> Recipe:
+    """A recipe with other sizes; what depends on them changes in proportion.
+
+    iterations: of all stages together, dealt as before, with warm-ups, steps and beginnings. batch:
+    of each stage. patch: height and width, with offsets and border.
+    """
+    share = 1.0 if iterations is None else iterations / recipe.iterations
+    return dataclasses.replace(
+        recipe, stages=tuple(_changed(stage, share, batch, patch) for stage in recipe.stages)
+    )
+
+
+def _changed(stage: Stage, share: float, batch: int | None, patch: int | None) -> Stage:
+    data, schedule = stage.data, stage.schedule
+    if patch is not None:
+        size = patch / min(data.patch)
+        data = dataclasses.replace(
+            data,
+            patch=(patch, patch),
+            offset=tuple(round(size * offset) for offset in data.offset),
+            border=round(size * data.border),
+        )
+    return dataclasses.replace(
+        stage,
+        iterations=max(1, round(share * stage.iterations)),
+        batch=batch or stage.batch,
+        data=data,
+        schedule=dataclasses.replace(
+            schedule,
+            warmup=int(share * schedule.warmup),
+            steps=tuple(int(share * step) for step in schedule.steps),
+        ),
+        losses=tuple(
+            dataclasses.replace(term, begin=int(share * term.begin)) for term in stage.losses
+        ),
+    )
 
 
 def _stages(given: dict[str, Any]) -> list[dict[str, Any]]:

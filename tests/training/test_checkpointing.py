@@ -45,6 +45,8 @@ def test_one_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
     save(tmp_path, checkpoint(5), keep=2)
     (tmp_path / ".000000006.abcd.part").mkdir()
     assert [path.name for path in checkpoints(tmp_path)] == ["000000005"]
+    save(tmp_path, checkpoint(7), keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000005", "000000007"]
 
 
 class Code:

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 
@@ -18,8 +19,10 @@ from dualsr_cli.training import (
     LOSSES,
     Recipe,
     Schedule,
+    Triplet,
     build_loss,
     build_network,
+    cut,
     find_recipe,
     list_recipes,
     read_recipe,
@@ -229,3 +232,24 @@ def test_parts_start_from_files(tmp_path: Path) -> None:
         build_network(recipe_of(start={"decoder": "vgg16"}))
     with pytest.raises(UsageError, match="there is no model 'flow-none'"):
         build_network(recipe_of(start={"spynet": "flow-none"}))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in list_recipes() if "compact" in name and "flow" not in name]
+)
+def test_patches_can_be_cut_as_each_stage_asks_for_them(name: str) -> None:
+    recipe = find_recipe(name)
+    scale = int(recipe.settings.get("scale", 2))
+    random = np.random.default_rng(0)
+    lr, ref, hr = (
+        random.integers(0, 256, (side, side, 3)).astype(np.uint8)
+        for side in (160, scale * 120, scale * 160)
+    )
+    case = Triplet(lr, ref, (20, 20, 140, 140), hr)
+    for stage in recipe.stages:
+        sample = cut([case], stage.data).sample(0, 0)
+        assert sample.lr.shape == (1, 3, *stage.data.patch)
+        assert (sample.hr is None) == (stage.data.kind == "pairs")
+        assert (sample.center is not None) == (stage.data.offset[1] > 0)
+        height = int(sample.box[0, 2] - sample.box[0, 0])
+        assert sample.ref.shape[2] == scale * height
