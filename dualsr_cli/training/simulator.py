@@ -42,7 +42,12 @@ __all__ = [
 ]
 
 Layout = Literal["on", "beside", "inside"]
-_LAYOUTS: Mapping[str, Layout] = {"nearby": "beside", "same": "beside", "inside": "inside"}
+_LAYOUTS: Mapping[str, Layout] = {
+    "nearby": "beside",
+    "same": "beside",
+    "laid": "on",
+    "inside": "inside",
+}
 """By what a recipe calls them."""
 
 _DOUBTFUL = 1 / 255  # confidence of what the tele shows, but not surely there
