@@ -108,7 +108,8 @@ class SyntheticFlow:
         middle = random.uniform(0.2, 0.8, 2) * (height, width)
         size = random.uniform(0.08, 0.25) * min(height, width)
         distance = np.hypot(rows - middle[0], columns - middle[1]) / size
-        shape = np.clip(4 * (1 + 0.5 * cells - distance), 0, 1).astype(np.float32)
+        # Its edge is about two pixels wide, as an edge of a photo is.
+        shape = np.clip(size / 2 * (1 + 0.8 * cells - distance), 0, 1).astype(np.float32)
         other = int(random.integers(len(self.photographs)))
         texture = self._cut(random, other, height, width)
         there = shape[:, :, None]
