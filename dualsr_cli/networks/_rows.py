@@ -119,7 +119,11 @@ def _convolution(conv: nn.Conv2d) -> Step:
             rows = F.pad(rows, (0, 0, radius if above is None else 0, radius if last else 0))
         if above is not None:
             rows = torch.cat([above, rows], dim=2)
-        above = rows[:, :, -2 * radius :].clone()  # a view would keep all of the band
+        # A view would keep all of the band; new memory each time would lie between bands for good.
+        if above is None or above.shape[2] < 2 * radius:
+            above = rows[:, :, -2 * radius :].clone()
+        else:
+            above.copy_(rows[:, :, -2 * radius :])
         if rows.shape[2] <= 2 * radius:
             return None
         return Band(F.conv2d(rows, conv.weight, conv.bias, padding=(0, radius)), last)

@@ -53,10 +53,9 @@ _SCALE = 4  # value pixels for each place of the matching features
 _DETAIL_FROM = 6
 """LR pixels around a place that its detail depends on, even: a place of the matching features that
 windows are laid from, and two that means and confidences are interpolated from."""
-_AREAS = {"cpu": 1 << 13}
+_AREAS = {"cpu": 1 << 14}
 _AREA = 1 << 18
 """LR pixels that are worked on at once, by kind of device; on a processor what its caches hold."""
-_LAID = 2  # times as many: each time that windows are laid costs a copy of the value
 
 CHANNEL_ORDERS = ("bgr", "rgb")
 
@@ -219,8 +218,12 @@ class KeDuSR(Network[Encoded]):
         """What the reference gives to each pixel of the result: (B, F, 2 * H, 2 * W)."""
         high = high_band(transfer(reference.value, found))
         confidence = F.interpolate(confidence, scale_factor=_SCALE, mode="bicubic")
-        embedded: torch.Tensor = self.alphaConf2X(confidence)
-        return high * (2 * self.alpha * embedded)
+        first, second = self.alphaConf2X[:2], self.alphaConf2X[2:]
+        # One channel has no layout that the first could hand on.
+        embedded = second(first(confidence).contiguous(memory_format=torch.channels_last))
+        if torch.is_grad_enabled():
+            return 2 * self.alpha * high * embedded
+        return high.mul_(embedded).mul_(2 * self.alpha)
 
     def decode(self, detail: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """The result (B, 3, 2 * H, 2 * W)."""
@@ -286,7 +289,7 @@ class KeDuSR(Network[Encoded]):
         Its sides are even, as all windows' here.
         """
         top, left, bottom, right = window
-        laid = height_of(_LAID * area, right - left)
+        laid = height_of(area, right - left)
         rows = height_of(area, 2 * (right - left))
         for first in range(top, bottom, laid):
             piece = first, left, min(first + laid, bottom), right
