@@ -290,7 +290,8 @@ class SDDuSR(Network[Encoded]):
     ) -> tuple[torch.Tensor, Dictionaries]:
         """F_align^Ref (B, F, 2 * h, 2 * w) and the dictionaries, updated; h and w are even."""
         height, width = ref.shape[2:]
-        flow = upsampled_flow(self.spynet, center, ref)
+        area = None if tile is None else tile**2
+        flow = upsampled_flow(lambda *images: self.spynet(*images, area), center, ref)
         lrc = _encoded(self.lrc_encoder, center, height, tile)
         side = None if tile is None else _UP * tile
         # Of single features side by side: those are what the alignment samples.
