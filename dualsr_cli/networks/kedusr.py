@@ -220,7 +220,9 @@ class KeDuSR(Network[Encoded]):
         confidence = F.interpolate(confidence, scale_factor=_SCALE, mode="bicubic")
         first, second = self.alphaConf2X[:2], self.alphaConf2X[2:]
         # One channel has no layout that the first could hand on.
-        embedded = second(first(confidence).contiguous(memory_format=torch.channels_last))
+        embedded: torch.Tensor = second(
+            first(confidence).contiguous(memory_format=torch.channels_last)
+        )
         if torch.is_grad_enabled():
             return 2 * self.alpha * high * embedded
         return high.mul_(embedded).mul_(2 * self.alpha)
