@@ -28,7 +28,7 @@ from dualsr_cli.reconstruction import (
     run_network,
 )
 
-AFFORDABLE = 2_000_000
+AFFORDABLE = 4_000_000
 """Parameters up to which a network is fast enough to be tried on two cores unasked."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
@@ -133,13 +133,14 @@ def find_result(method: Method, case: Case) -> Path:
     """
     assert method.folder is not None
     wanted = method.folder / case.name
-    there = [
-        path
-        for path in (sorted(wanted.parent.iterdir()) if wanted.parent.is_dir() else ())
-        if path.suffix.lower() in READ_SUFFIXES
-    ]
-    found = [path for path in there if path.stem == wanted.name]
-    found = found or [path for path in there if path.name.startswith(f"{wanted.name}_")]
+    named = [wanted.with_name(wanted.name + suffix) for suffix in sorted(READ_SUFFIXES)]
+    found = [path for path in named if path.is_file()]
+    if not found and wanted.parent.is_dir():  # which may hold thousands of files
+        there = [
+            path for path in sorted(wanted.parent.iterdir()) if path.suffix.lower() in READ_SUFFIXES
+        ]
+        found = [path for path in there if path.stem == wanted.name]
+        found = found or [path for path in there if path.name.startswith(f"{wanted.name}_")]
     if len(found) == 1:
         return found[0]
     if found:
@@ -221,7 +222,10 @@ def _network(
         try:
             result = run_network(restorer, inputs, resources.memory)
         except (UsageError, ValueError) as error:  # of this image; the next may fit
-            raise DualsrError(f"{method.name} cannot enlarge {sample.lr.path}: {error}") from error
+            raise DualsrError(
+                f"{method.name} cannot take {sample.lr.path} and its reference ({error}): leave "
+                "one of them out"
+            ) from error
         if not bool(result.isfinite().all()):
             raise DualsrError(
                 f"{method.name} gives no numbers for {sample.lr.path} in {restorer.precision}: "

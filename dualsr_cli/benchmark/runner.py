@@ -115,7 +115,7 @@ class Bench:
         return {method.name: method.parameters for method in self.methods}
 
     def row(self, result: jobs.Result) -> Row | None:
-        """What became of an item; None where it was not scored."""
+        """What became of an item; None where it was not scored. Its image may be still to come."""
         work = self.work[result.item.name]
         if result.problem or not work.protocol:
             return None
@@ -364,7 +364,12 @@ def run_bench(
         worker.stop()
         manifest.close()
     ordered = [results[name] for name in bench.work if name in results]
-    rows = [row for row in map(bench.row, ordered) if row is not None]
+    saved = {result.item.name for result in ordered if not result.problem}
+    rows = [
+        row if row.image in saved else replace(row, image=None)
+        for row in map(bench.row, ordered)
+        if row is not None
+    ]
     failed = [
         Missing(work.case.name, problem.code, problem.sentence, work.method.name, work.protocol)
         for result in ordered
