@@ -93,16 +93,18 @@ class _Branch(nn.Module):
 def match(query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Where Ref has what LR shows.
 
-    query: (B, C, h, w) of LR, key: (B, C, h', w') of Ref, 3 places at least along each axis.
-    Returns the flow (B, 2, h, w), how many places down and right of its own a query's key lies, and
-    the similarity (B, 1, h, w) of the matches.
+    query: (B, C, h, w) of LR, key: (B, C, h', w') of Ref, 3 places at least along each axis; both
+    may be overwritten. Returns the flow (B, 2, h, w), how many places down and right of its own a
+    query's key lies, and the similarity (B, 1, h, w) of the matches.
 
     As published, features are normalised at each place and then as patches of 3 x 3, patches that
     reach beyond a map take no part, and a query without a match has the flow 0.
     """
     height, width = query.shape[2:]
     with torch.no_grad():
-        query, key = (F.normalize(features.float(), dim=1) for features in (query, key))
+        query, key = query.float(), key.float()
+        for features in (query, key):
+            F.normalize(features, dim=1, out=features)
         if query.device.type == "cpu" and bool(query.isfinite().all() & key.isfinite().all()):
             found = search_rows(query, key)
         else:

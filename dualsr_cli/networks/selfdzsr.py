@@ -137,10 +137,12 @@ class SelfDZSR(Network[Encoded]):
     def memory(self) -> Memory:
         """From the peaks of processes that encoded photos and rendered windows of two sizes."""
         width, keys, scale = self.config.features, self.config.student[2], self.config.scale
+        # The search takes its features as they are made and once more, laid out by rows.
+        matched = 2 * keys / CELL**2
         return Memory(
-            image=keys / CELL**2 + 8,  # queries, until they are matched
-            reference=scale**2 * (max(width, keys / CELL**2) + 3),
-            window=max((5 * scale**2 / 2 + 9) * width, 5 * keys),
+            image=matched + 8,
+            reference=scale**2 * (max(width, matched) + 3),
+            window=max((5 * scale**2 / 2 + 9) * width, 6 * keys),
         )
 
     def forward(self, inputs: Inputs, noise: torch.Tensor | None = None) -> Outputs:
