@@ -53,9 +53,10 @@ _SCALE = 4  # value pixels for each place of the matching features
 _DETAIL_FROM = 6
 """LR pixels around a place that its detail depends on, even: a place of the matching features that
 windows are laid from, and two that means and confidences are interpolated from."""
-_AREAS = {"cpu": 1 << 14}
+_AREAS = {"cpu": 1 << 13}
 _AREA = 1 << 18
 """LR pixels that are worked on at once, by kind of device; on a processor what its caches hold."""
+_LAID = 2  # times as many: each time that windows are laid costs a copy of the value
 
 CHANNEL_ORDERS = ("bgr", "rgb")
 
@@ -291,7 +292,7 @@ class KeDuSR(Network[Encoded]):
         Its sides are even, as all windows' here.
         """
         top, left, bottom, right = window
-        laid = height_of(area, right - left)
+        laid = height_of(_LAID * area, right - left)
         rows = height_of(area, 2 * (right - left))
         for first in range(top, bottom, laid):
             piece = first, left, min(first + laid, bottom), right
