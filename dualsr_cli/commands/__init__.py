@@ -42,11 +42,18 @@ _SUBCOMMANDS = {
     "bench": _Subcommand(
         "dualsr_cli.commands.bench", "bench", "Score methods on a data set, by its paper's rules."
     ),
+    "train": _Subcommand(
+        "dualsr_cli.commands.train",
+        "train",
+        "Train a network on photos of your own, or a data set.",
+    ),
     "jobs": _Subcommand(
         "dualsr_cli.commands.jobs", "jobs", "Show what was done with each item of a folder."
     ),
     "models": _Subcommand(
-        "dualsr_cli.commands.models", "models", "List the networks that there are, or add one."
+        "dualsr_cli.commands.models",
+        "models",
+        "List the networks that there are; add or export one.",
     ),
     "pairs": _Subcommand(
         "dualsr_cli.commands.pairs", "pairs", "List the wide and tele photos of a folder as pairs."

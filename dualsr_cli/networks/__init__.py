@@ -21,10 +21,15 @@ from dualsr_cli.networks.registry import (
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
 from dualsr_cli.networks.zoo import (
     Model,
+    add_exported,
     add_model,
+    check_new_name,
+    export_model,
     find_model,
     list_models,
+    new_name,
     published_weights,
+    read_exported,
 )
 
 __all__ = [
@@ -38,15 +43,20 @@ __all__ = [
     "Network",
     "Outputs",
     "Window",
+    "add_exported",
     "add_model",
     "build",
+    "check_new_name",
     "count_parameters",
+    "export_model",
     "find_model",
     "fitting",
     "list_models",
     "load_into",
+    "new_name",
     "pretrained_vgg",
     "published_weights",
+    "read_exported",
     "read_weights",
     "scale_of",
     "vgg_layers",

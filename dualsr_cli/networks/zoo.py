@@ -7,6 +7,7 @@ A model is a folder: `config.yaml` (the fields of `Model`), `weights.safetensors
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 Setting = str | int | float | bool | tuple[str | int | float | bool, ...]
 
-_MOST_BYTES = 64 << 10  # of a config.yaml
+_WEIGHTS, _CONFIG, _CARD = "weights.safetensors", "config.yaml", "README.md"
+_MOST_BYTES = 64 << 10  # of a config.yaml, or a card
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PACKAGE = Path(__file__).parent.parent
 
@@ -53,7 +55,7 @@ class Model:
 
     @property
     def weights(self) -> Path:
-        return self.folder / "weights.safetensors"
+        return self.folder / _WEIGHTS
 
 
 KINDS = ("backbone", "network")
@@ -93,7 +95,7 @@ def list_models(unreadable: Callable[[InputError], None] | None = None) -> list[
             if config.parent.name in found:
                 continue
             try:
-                found[config.parent.name] = _read_model(config.parent)
+                found[config.parent.name] = _read_model(config.parent, config.parent.name)
             except InputError as error:
                 if unreadable is None or folder == shipped_folder():
                     raise
@@ -106,7 +108,7 @@ def find_model(name: str) -> Model:
     if _NAME.fullmatch(name):
         for folder in (shipped_folder(), own_folder()):
             if (folder / name / "config.yaml").is_file():
-                return _read_model(folder / name)
+                return _read_model(folder / name, name)
     known = ", ".join(model.name for model in list_models(lambda error: None))
     raise UsageError(f"there is no model {name[:100]!r}: choose among {known or 'none at all'}")
 
@@ -119,18 +121,14 @@ def add_model(
     *,
     licence: str,
     source: str,
+    card: str = "",
 ) -> Model:
     """Keep weights as a network of a person's own. Raises UsageError, OutputError.
 
-    The folder appears whole or not at all: it is made under another name and renamed.
+    card: what its README.md tells beside that, in Markdown. The folder appears whole or not at
+    all: it is made under another name and renamed.
     """
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name[:100]!r} is no model's name: use lower-case letters, digits and single dashes"
-        )
-    for there in (shipped_folder(), own_folder()):
-        if (there / name).exists():
-            raise UsageError(f"there is a model {name} already: choose another --name")
+    check_new_name(name)
     import yaml
     from safetensors.torch import save
 
@@ -144,26 +142,101 @@ def add_model(
         "sha256": hashlib.sha256(weights).hexdigest(),
     }
     config = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
-    card = f"# {name}\n\n{architecture}, added from {source}. Licence: {licence}.\n"
-    folder = own_folder() / name
-    staging = folder.with_name(f".{name}.{secrets.token_hex(4)}.part")
-    files = {"weights.safetensors": weights, "config.yaml": config.encode()}
+    origin = source if card else f"added from {source}"
+    title = f"# {name}\n\n{architecture}, {origin}. Licence: {licence}.\n"
+    files = {
+        _WEIGHTS: weights,
+        _CONFIG: config.encode(),
+        _CARD: (f"{title}\n{card}" if card else title).encode(),
+    }
+    _write_folder(own_folder() / name, files)
+    return _read_model(own_folder() / name, name)
+
+
+def export_model(name: str, folder: Path) -> Model:
+    """Copy a model's files to a folder that is not there yet or empty: what `read_exported` reads.
+
+    Raises UsageError where there is no such model or the folder holds something, InputError where
+    its weights are not those that it was added with, OutputError.
+    """
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UsageError(f"{folder} is there already: name a new folder for {name}")
+    return _copied(find_model(name), folder)
+
+
+def add_exported(model: Model) -> Model:
+    """Keep a model that `read_exported` told of, with its card. Raises as `export_model` does."""
+    check_new_name(model.name)
+    return _copied(model, own_folder() / model.name)
+
+
+def _copied(model: Model, folder: Path) -> Model:
+    files = {}
+    for file in (_WEIGHTS, _CONFIG, _CARD):
+        path = model.folder / file
+        if file != _CARD or path.exists():
+            with input_file(path) as source:
+                files[file] = source.read() if file == _WEIGHTS else source.read(_MOST_BYTES)
+    if hashlib.sha256(files[_WEIGHTS]).hexdigest() != model.sha256:
+        raise InputError(
+            model.weights, "is not the file that it should be (its SHA-256 differs): add it again"
+        )
+    _write_folder(folder, files)
+    return _read_model(folder, model.name)
+
+
+def read_exported(weights: Path, name: str = "") -> Model | None:
+    """What the config.yaml beside a file of weights says of it; None where there is none.
+
+    name: what to call it, else its folder's name. Raises InputError.
+    """
+    if weights.name != _WEIGHTS or not (weights.parent / _CONFIG).is_file():
+        return None
+    return _read_model(weights.parent, name or weights.resolve().parent.name)
+
+
+def check_new_name(name: str) -> None:
+    """Raise UsageError for what is no model's name, or one's that there is."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name[:100]!r} is no model's name: use lower-case letters, digits and single dashes"
+        )
+    if _is_taken(name):
+        raise UsageError(f"there is a model {name} already: choose another --name")
+
+
+def new_name(*words: str) -> str:
+    """A name that no model has, made of words: what is no letter or digit becomes a dash."""
+    text = "".join(c if c.isascii() and c.isalnum() else " " for c in " ".join(words).lower())
+    name = "-".join(text.split())[:100].strip("-") or "model"
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(each for each in names if not _is_taken(each))
+
+
+def _is_taken(name: str) -> bool:
+    return any((there / name).exists() for there in (shipped_folder(), own_folder()))
+
+
+def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """A folder that appears whole or not at all. Raises OutputError."""
+    staging = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     try:
-        for file, data in (files | {"README.md": card.encode()}).items():
+        for file, data in files.items():
             with atomic_writer(staging / file) as out:
                 out.write(data)
+        if folder.is_dir():
+            folder.rmdir()  # empty, or this fails
         os.rename(staging, folder)
         fsync_folder(folder.parent)
     except OSError as error:
         raise output_error(folder, error) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return _read_model(folder)
 
 
-def _read_model(folder: Path) -> Model:
-    path = folder / "config.yaml"
-    if not _NAME.fullmatch(folder.name):
+def _read_model(folder: Path, name: str) -> Model:
+    path = folder / _CONFIG
+    if not _NAME.fullmatch(name):
         raise InputError(folder, "is no model's name: use lower-case letters, digits and dashes")
     given = _mapping(path)
     if unknown := [repr(key)[:100] for key in given if key not in _FIELDS]:
@@ -178,7 +251,7 @@ def _read_model(folder: Path) -> Model:
         for key, value in given.pop("settings").items()
     }
     shipped = folder.parent == shipped_folder()
-    return Model(name=folder.name, folder=folder, shipped=shipped, settings=settings, **given)
+    return Model(name=name, folder=folder, shipped=shipped, settings=settings, **given)
 
 
 def _mapping(path: Path) -> dict[Any, Any]:

@@ -13,10 +13,12 @@ from dualsr_cli.training.recipe import (
     Schedule,
     Stage,
     Term,
+    changed,
     find_recipe,
     list_recipes,
     read_recipe,
 )
+from dualsr_cli.training.session import Finished, Order, is_first_process, run_session
 from dualsr_cli.training.simulator import (
     CameraSettings,
     PairSettings,
@@ -30,14 +32,19 @@ from dualsr_cli.training.simulator import (
     simulate_pair,
     simulated,
 )
+from dualsr_cli.training.sources import KINDS, TrainingData, Wanted, open_data
+from dualsr_cli.training.validation import held_out_part, measure
 
 __all__ = [
+    "KINDS",
     "LOSSES",
     "PRECISIONS",
     "CameraSettings",
     "Data",
+    "Finished",
     "FlowInputs",
     "Options",
+    "Order",
     "PairSettings",
     "Patches",
     "Photographs",
@@ -53,17 +60,25 @@ __all__ = [
     "SyntheticFlow",
     "Term",
     "Trained",
+    "TrainingData",
     "Triplet",
     "ViewSettings",
+    "Wanted",
     "build_loss",
     "build_network",
+    "changed",
     "cut",
     "find_recipe",
     "half_size",
+    "held_out_part",
+    "is_first_process",
     "list_recipes",
     "load_photographs",
+    "measure",
+    "open_data",
     "read_recipe",
     "real",
+    "run_session",
     "simulate_pair",
     "simulated",
     "telephoto",

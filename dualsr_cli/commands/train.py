@@ -1,0 +1,247 @@
+"""`dualsr train`: a network trained on photos of one's own, or on a data set."""
+
+from __future__ import annotations
+
+import shlex
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dualsr_cli.commands.config import Config, SaveConfig, save_options
+from dualsr_cli.commands.options import Json, Quiet, Verbose
+from dualsr_cli.commands.upscale import Precision
+from dualsr_cli.console import Console, duration
+from dualsr_cli.console import Progress as Shown
+from dualsr_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from dualsr_cli.training import Finished, Progress, TrainingData
+
+_SAVE_EVERY = 100  # iterations: as many are lost at most where a training is stopped
+_TELL_EVERY = 50
+
+
+class Kind(str, Enum):
+    pairs = "pairs"
+    triplets = "triplets"
+    photos = "photos"
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="What to train, see below; or a YAML file.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FOLDER",
+            help="Where checkpoints and logs go; what is stopped goes on from there.",
+        ),
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What to train on: wide and tele photos, triplets as LR/, Ref/ and HR/, sharp "
+            "photographs, a pairs table (CSV), or where the data set lies.",
+            show_default=False,
+        ),
+    ] = None,
+    kind: Annotated[
+        Kind | None,
+        typer.Option(help="What DIR holds.  [default: what it looks like]", show_default=False),
+    ] = None,
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="A data set that `dualsr bench` knows.")
+    ] = "",
+    part: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the data set: a camera, a level.")
+    ] = "",
+    validate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="What to measure on, like --data.  [default: a tenth of the data, held out]",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Of the trained model.  [default: of recipe and data]",
+            show_default=False,
+        ),
+    ] = "",
+    start: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART=MODEL",
+            help="Weights that a part of the network starts from: a model, or a file.",
+            show_default=False,
+        ),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Of all stages together.", show_default=False),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Samples of one iteration.", show_default=False),
+    ] = None,
+    patch: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=8, help="Wide pixels along a side.", show_default=False),
+    ] = None,
+    micro_batch: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Samples computed at once, to save memory; 0: all."),
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the network's arithmetic; auto: half on GPUs.")
+    ] = Precision.auto,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Processes that make samples beside it.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of all that is random.")] = 0,
+    licence: Annotated[
+        str, typer.Option(metavar="SPDX", help="Of the trained weights.")
+    ] = "LicenseRef-unknown",
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    config: Config = None,
+    save_config: SaveConfig = None,
+) -> int:
+    """Train a network, and keep it as a model for `dualsr upscale --model`.
+
+    Recipes: dualsr, kedusr, dcsr, dcsr-sra, dm3net, sddusr, selfdzsr, awnet, each as its paper
+    has it, and with -compact for two processor cores; flow-raft-small, flow-pwcnet and flow-spynet
+    for parts that dm3net, awnet and kedusr start from. Stopped and started again, the same
+    command goes on. On several GPUs: torchrun --nproc-per-node 2 -m dualsr_cli train ...
+
+    \b
+    Examples:
+      dualsr train --recipe kedusr-compact --data ~/Pictures/pairs -o runs/pairs
+      dualsr train --recipe dualsr-compact --data ~/Pictures/sharp --kind photos -o runs/ours
+      dualsr train --recipe dm3net --dataset dusr-real --data ~/data -o runs/dm3net --workers 8
+    """
+    from dualsr_cli.reconstruction import resolve_device
+    from dualsr_cli.training import (
+        Options,
+        Order,
+        Wanted,
+        changed,
+        find_recipe,
+        is_first_process,
+        run_session,
+    )
+
+    save_options(context, save_config)
+    if kind is not None and dataset:
+        raise UsageError("--kind and --dataset exclude each other: leave one out")
+    first = is_first_process()
+    console = Console(quiet=quiet or not first, verbose=verbose, json=json and first)
+    order = Order(
+        changed(find_recipe(recipe), iterations, batch, patch),
+        Wanted(data, dataset, part, kind.value if kind else "", validate),
+        output,
+        name,
+        licence,
+        _parts(start or []),
+    )
+    options = Options(
+        device=resolve_device(device),
+        precision=precision.value,
+        micro_batch=micro_batch,
+        workers=workers,
+        seed=seed,
+        save_every=_SAVE_EVERY,
+    )
+    try:
+        with console.progress() as shown:
+            finished = run_session(
+                order,
+                options,
+                opened=lambda opened: _tell_data(console, opened),
+                preparing=shown,
+                on_progress=lambda progress: _tell_step(console, shown, progress),
+            )
+    except KeyboardInterrupt:
+        console.say(f"dualsr: the same command goes on from the last checkpoint in {output}")
+        raise
+    if first:
+        _tell_end(console, finished, order.recipe.part)
+    return 0
+
+
+def _parts(words: list[str]) -> dict[str, str]:
+    """What of a network starts from which weights."""
+    parts = {}
+    for word in words:
+        part, equals, source = word.partition("=")
+        if not (part and equals and source):
+            raise UsageError(f"--start {word[:100]} is no PART=MODEL: name both, like spynet=mine")
+        parts[part] = source
+    return parts
+
+
+def _tell_data(console: Console, data: TrainingData) -> None:
+    for sentence in data.left_out:
+        console.warn(sentence)
+    console.say(f"dualsr: training on {data.told}")
+
+
+def _tell_step(console: Console, shown: Shown, progress: Progress) -> None:
+    shown("training", progress.step, progress.steps)
+    if progress.step % _TELL_EVERY and progress.step != progress.steps:
+        return
+    console.detail(f"{progress.step}: {progress.stage}, loss {progress.loss:.5g}")
+    console.emit_json(
+        {
+            "event": "step",
+            "step": progress.step,
+            "steps": progress.steps,
+            "stage": progress.stage,
+            "loss": progress.loss,
+            "rate": progress.rate,
+            "seconds": progress.seconds,
+        }
+    )
+
+
+def _tell_end(console: Console, finished: Finished, part: str) -> None:
+    trained, model = finished.trained, finished.model
+    console.say(
+        f"dualsr: {trained.iterations} iterations in {duration(trained.seconds)}; "
+        f"weights and logs lie in {trained.weights.parent}"
+    )
+    if finished.validation:
+        told = ", ".join(f"{key} {value:.4g}" for key, value in finished.validation.items())
+        console.result(f"measured on {len(finished.data.held_out)} held-out parts: {told}")
+    if model is None:
+        weights = shlex.quote(str(trained.weights))
+        console.result(f"use it: dualsr train ... --start {part}={weights}")
+    else:
+        console.result(f"use it: dualsr upscale WIDE TELE -o OUT --model {model.name}")
+    console.emit_json(
+        {
+            "event": "trained",
+            "model": None if model is None else model.name,
+            "weights": trained.weights,
+            "iterations": trained.iterations,
+            "seconds": trained.seconds,
+            "losses": dict(trained.losses),
+            "validation": dict(finished.validation) or None,
+            "kind": finished.data.kind,
+            "count": finished.data.count,
+        }
+    )
