@@ -21,7 +21,7 @@ from dualsr_cli.machine import default_memory, parse_memory
 def bench(
     context: typer.Context,
     dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="The data set; see below.")
+        str, typer.Option(metavar="NAME", help="The data set; see above.")
     ] = "sample",
     root: Annotated[
         Path | None,
@@ -41,7 +41,7 @@ def bench(
         int | None, typer.Option(metavar="S", help="Where the data set has several.")
     ] = None,
     method: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAMES",
             help="bicubic, lanczos, detail-transfer, or networks that `dualsr models` lists; "
@@ -61,7 +61,7 @@ def bench(
         str | None, typer.Option(metavar="NAME", help="What to call the method of --results.")
     ] = None,
     protocol: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="NAMES",
             help="Whose rules to score by: kedusr, dcsr, dcsr-x4, selfdzsr, ttsr, awnet, "
@@ -70,9 +70,13 @@ def bench(
         ),
     ] = None,
     metric: Annotated[
-        str,
-        typer.Option(metavar="NAMES", help="Of psnr, ssim, lpips and lpips-vgg."),
-    ] = "psnr,ssim,lpips",
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Of psnr, ssim, lpips and lpips-vgg.  [default: the first three]",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -88,7 +92,7 @@ def bench(
         int | None, typer.Option(metavar="N", min=1, help="The first N cases only.")
     ] = None,
     subset: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(metavar="NAMES", help="Cases by name or pattern; commas between them."),
     ] = None,
     save_images: Annotated[
@@ -145,7 +149,7 @@ def bench(
     save_options(context, save_config)
     if (results is None) != (name is None):
         raise UsageError("--results and --name belong together: give both or none")
-    from dualsr_cli.benchmark import Resources, plan_bench, report_bench, run_bench
+    from dualsr_cli.benchmark import METRICS, Resources, plan_bench, report_bench, run_bench
 
     memory = parse_memory(max_memory) if max_memory else None
     plan = plan_bench(
@@ -157,7 +161,7 @@ def bench(
         methods=_names(method),
         results=(results, name) if results and name else None,
         protocols=_names(protocol),
-        metrics=_names(metric),
+        metrics=_names(metric) or METRICS,
         subset=_names(subset),
         limit=limit,
         resources=Resources(device, precision.value, memory and memory // jobs_, jobs_ == 1),
@@ -185,5 +189,6 @@ def bench(
     return teller.tell_end(benched, report_bench(plan, benched, folder))
 
 
-def _names(words: str | None) -> list[str]:
-    return [word.strip() for word in (words or "").split(",") if word.strip()]
+def _names(words: list[str] | None) -> list[str]:
+    """Of an option that may be repeated, or have commas between its names."""
+    return [name.strip() for word in words or [] for name in word.split(",") if name.strip()]

@@ -5,6 +5,8 @@ The file is a flat mapping of option names, as on the command line without the l
     max-gap: 60
     no-content-check: true
 
+An option that may be repeated has its words there with commas between them.
+
 What stands in it is taken as the same word on the command line would be, so that both pass the
 same checks; a word on the command line overrides it. Paths are relative to the current folder.
 
@@ -171,7 +173,7 @@ def _content(path: Path) -> bytes:
     return data
 
 
-def _checked(entry: _Entry, option: Any, context: typer.Context) -> str | bool:
+def _checked(entry: _Entry, option: Any, context: typer.Context) -> str | bool | list[str]:
     """The value, once the option's own checks have taken it."""
     truth = None if entry.quoted else {"true": True, "false": False}.get(entry.word.lower())
     start = f"{entry.place}: {entry.name}"
@@ -185,8 +187,9 @@ def _checked(entry: _Entry, option: Any, context: typer.Context) -> str | bool:
         raise UsageError(f"{start} has no value: give one, or remove the line for the default")
     if "\0" in entry.word:
         raise UsageError(f"{start} contains a NUL: remove it")
+    value = entry.word.split(",") if option.multiple else entry.word
     try:
-        option.process_value(context, entry.word)
+        option.process_value(context, value)
     except (typer.BadParameter, DualsrError) as error:
         told = " ".join(getattr(error, "message", str(error)).split()).rstrip(".")
         told = told.removeprefix("Value error, ")[:_LONGEST_REASON]
@@ -194,7 +197,7 @@ def _checked(entry: _Entry, option: Any, context: typer.Context) -> str | bool:
             f"{start}: {_short(entry.word)} is not possible ({told}): "
             f"see '{context.command_path} --help'"
         ) from error
-    return entry.word
+    return value
 
 
 def _unknown(entry: _Entry, options: dict[str, Any], context: typer.Context) -> str:
@@ -221,6 +224,8 @@ def _plain(value: Any) -> Any:
     """A value in YAML's types, as the word that would be written on the command line."""
     if isinstance(value, Enum):
         return _plain(value.value)
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or None
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # YAML's own word for it, .inf, is not the command line's
     return value if value is None or isinstance(value, bool | int | float) else str(value)

@@ -92,6 +92,23 @@ def test_results_of_a_peer_go_to_the_default_folder(
     assert [path.name for path in scores.iterdir()] == ["0010_0000.json"]
 
 
+def test_names_repeated_or_with_commas_also_from_a_file(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last name is wrong: so all were taken."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "run.yaml"
+    for more in (
+        ("--method", "bicubic", "--method", "lanczos, nearest", "--save-config", file),
+        ("--config", file),
+    ):
+        code, _, err = dualsr(*words(dusr_real, *more))
+        assert (code, "no method 'nearest'" in err) == (2, True)
+    assert "method: bicubic,lanczos, nearest" in file.read_text().splitlines()
+    code, _, err = dualsr(*words(dusr_real, "--config", file, "--method", "peer"))
+    assert "no method 'peer'" in err
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
