@@ -167,7 +167,7 @@ class KeDuSR(Network[Encoded]):
     def memory(self) -> Memory:
         features, matching = self.config.features, self.config.matching_features / 4
         # On a processor windows are gone through in bands, which are a part of them.
-        working = 6 if self.alpha.device.type == "cpu" else 48
+        working = 10 if self.alpha.device.type == "cpu" else 48
         return Memory(
             image=features + matching + 3,
             reference=4 * features + matching + 8,
