@@ -26,6 +26,7 @@ from dualsr_cli.benchmark.metrics import (
     ssim_map,
 )
 from dualsr_cli.benchmark.pictures import Picture, collect_pictures, take_picture
+from dualsr_cli.benchmark.planning import Bench, plan_bench
 from dualsr_cli.benchmark.protocols import METRICS, PROTOCOLS, REGIONS, Protocol, score
 from dualsr_cli.benchmark.published import PAPERS, Figure, published_figures
 from dualsr_cli.benchmark.report import terminal_table, write_report
@@ -38,7 +39,7 @@ from dualsr_cli.benchmark.results import (
     efficiency_by_size,
     tabulate,
 )
-from dualsr_cli.benchmark.runner import Bench, Benched, plan_bench, report_bench, run_bench
+from dualsr_cli.benchmark.runner import Benched, report_bench, run_bench
 
 __all__ = [
     "LAYOUTS",

@@ -1,64 +1,31 @@
-"""Cases x methods x protocols -> scores: what `dualsr bench` does, resumable by each of them."""
+"""A plan of the bench -> scores: each result made once, scored, kept; killed, it goes on."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import dualsr_cli
 from dualsr_cli import jobs
 from dualsr_cli.benchmark._recent import Recent
-from dualsr_cli.benchmark.layouts import Box, Case, Problem, Sample, dataset_root, find_cases, load
+from dualsr_cli.benchmark.layouts import Box, Sample, load
 from dualsr_cli.benchmark.machine_facts import machine_facts
-from dualsr_cli.benchmark.methods import (
-    Alignment,
-    Made,
-    Method,
-    Resources,
-    align_sample,
-    check_names,
-    default_methods,
-    find_method,
-    find_result,
-    results_method,
-    run_method,
-)
+from dualsr_cli.benchmark.methods import Alignment, Made, Resources, align_sample, run_method
 from dualsr_cli.benchmark.metrics import Array, levels
 from dualsr_cli.benchmark.pictures import collect_pictures
-from dualsr_cli.benchmark.protocols import METRICS, PROTOCOLS, score
+from dualsr_cli.benchmark.planning import Bench, Work
+from dualsr_cli.benchmark.protocols import score
 from dualsr_cli.benchmark.report import write_report
-from dualsr_cli.benchmark.results import Missing, Row, Table, efficiency_by_size, tabulate
-from dualsr_cli.errors import DualsrError, InputError, UsageError
+from dualsr_cli.benchmark.results import Missing, Row, Table, efficiency_by_size
+from dualsr_cli.errors import DualsrError
 from dualsr_cli.files import atomic_writer
 from dualsr_cli.photos import Metadata, read_header, write_photo
 from dualsr_cli.plain import json_types
-from dualsr_cli.reconstruction import load_restorer, resolve_device, restoring_memory
-
-COMMAND = "bench"
-
-_PROTOCOLS = {
-    "dusr-real": "kedusr",
-    "realmcvsr-real": "kedusr",
-    "camerafusion-real": "kedusr",
-    "camerafusion": "dcsr",
-    "drealsr": "selfdzsr",
-    "cufed5": "ttsr",
-    "vimeo90k": "awnet",
-    "kitti": "awnet",
-    "light-field": "awnet",
-    "city100": "city100",
-}
-"""By which protocol a data set is scored where none is asked for, else "half-size"."""
-
-_PROTOCOLS_OF_PARTS = {("camerafusion", "selfdzsr"): "selfdzsr"}
+from dualsr_cli.reconstruction import load_restorer, restoring_memory
 
 _SCORING = 200  # bytes a pixel of the truth: result, maps and LPIPS
 _MAKING = 600 << 20  # bytes: what enlarging without a network takes, with the libraries
@@ -66,153 +33,6 @@ _MAKING = 600 << 20  # bytes: what enlarging without a network takes, with the l
 _SAMPLES: Recent[Sample] = Recent(4)  # more than are read ahead
 _ALIGNMENTS: Recent[Alignment] = Recent(4)
 _RESULTS: Recent[Made] = Recent(4)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One result that is scored by a protocol; or, with none, saved as an image."""
-
-    case: Case
-    method: Method
-    protocol: str
-
-
-@dataclass(frozen=True, eq=False)
-class Bench:
-    """What is to be scored. `plan_bench` makes it.
-
-    work: by the name of its item, in the order in which it is done: all of a case together.
-    missing: cases that cannot be scored, and why. expected: how many cases of each scale there
-    should be. skipped: a sentence for each method that does not fit the data set.
-    """
-
-    root: Path
-    cases: tuple[Case, ...]
-    methods: tuple[Method, ...]
-    protocols: tuple[str, ...]
-    metrics: tuple[str, ...]
-    resources: Resources
-    work: Mapping[str, Work]
-    missing: tuple[Missing, ...] = ()
-    expected: Mapping[int, int] = field(default_factory=dict)
-    skipped: tuple[str, ...] = ()
-
-    def items(self) -> list[jobs.Item]:
-        return [self._item(name, work) for name, work in self.work.items()]
-
-    def tables(self, rows: Sequence[Row], missing: Sequence[Missing] = ()) -> list[Table]:
-        """The tables of rows that were scored; missing: what was found besides `self.missing`."""
-        return tabulate(
-            rows,
-            expected=self.expected,
-            missing=(*self.missing, *missing),
-            parameters=self.parameters,
-        )
-
-    @property
-    def parameters(self) -> dict[str, int | None]:
-        """How many each method has."""
-        return {method.name: method.parameters for method in self.methods}
-
-    def row(self, result: jobs.Result) -> Row | None:
-        """What became of an item; None where it was not scored. Its image may be still to come."""
-        work = self.work[result.item.name]
-        if result.problem or not work.protocol:
-            return None
-        image = _name(work.case, work.method, "")
-        return _row(work, result.facts, image if image in self.work else None)
-
-    def _item(self, name: str, work: Work) -> jobs.Item:
-        case, method = work.case, work.method
-        files = case.files if method.folder is None else (*case.files, find_result(method, case))
-        settings = {
-            "command": COMMAND,
-            "version": dualsr_cli.__version__,
-            "case": _described(case),
-            "method": method.name,
-            "kind": method.kind,
-            "weights": method.weights,
-            "protocol": work.protocol,
-            "metrics": list(self.metrics),
-            "device": self.resources.device,
-            "precision": self.resources.precision,
-        }
-        return jobs.Item(name, files, tuple(_relative(path, self.root) for path in files), settings)
-
-
-def plan_bench(
-    dataset: str,
-    root: Path | None = None,
-    *,
-    split: str | None = None,
-    part: str | None = None,
-    scale: int | None = None,
-    methods: Sequence[str] = (),
-    results: tuple[Path, str] | None = None,
-    protocols: Sequence[str] = (),
-    metrics: Sequence[str] = METRICS,
-    subset: Sequence[str] = (),
-    limit: int | None = None,
-    resources: Resources | None = None,
-    save_images: bool = False,
-) -> Bench:
-    """What `dualsr bench` was asked for, looked up and found to be possible.
-
-    methods: names; without any, and without results, `default_methods`. results: a folder of images
-    and what to call it. protocols: names; none: the data set's own. subset: names of cases, or
-    shell patterns. limit: how many cases at most. Raises UsageError, InputError.
-    """
-    for kind, names, known in (
-        ("protocol", protocols, PROTOCOLS),
-        ("metric", metrics, (*METRICS, "lpips-vgg")),
-    ):
-        if unknown := next((name for name in names if name not in known), None):
-            raise UsageError(f"there is no {kind} {unknown[:100]!r}: choose {', '.join(known)}")
-    resources = resources or Resources()
-    resources = replace(resources, device=resolve_device(resources.device))
-    found = find_cases(dataset, root, split=split, part=part, scale=scale)
-    cases = [case for case in found.cases if _is_in(case.name, subset)]
-    problems = [problem for problem in found.problems if _is_in(problem.name, subset)]
-    if subset and not cases and not problems:
-        raise UsageError(f"{dataset} has no case that fits {', '.join(subset)[:100]!r}")
-    if without := next((case for case in cases if case.truth is None), None):
-        raise UsageError(
-            f"{dataset}'s part {without.part} has no truth to score against: choose another --part"
-        )
-    cases = cases[:limit]
-    whole = limit is None and not subset
-    missing = [_missing_of(problem) for problem in problems] if limit is None else []
-    scales = Counter(case.scale for case in cases)
-    if scales:
-        lacking = found.missing if whole else len(missing)
-        scales[min(scales)] += lacking
-    chosen = [find_method(name) for name in dict.fromkeys(methods)]
-    if results:
-        chosen.append(results_method(*results))
-    if not chosen:
-        chosen = default_methods(min(scales, default=2))
-    check_names(chosen)
-    skipped = [
-        f"{method.name} enlarges {method.scale} times, {dataset} asks for "
-        f"{' or '.join(map(str, sorted(scales)))}: left out"
-        for method in chosen
-        if scales and method.scale is not None and method.scale not in scales
-    ]
-    own = _PROTOCOLS_OF_PARTS.get((dataset, cases[0].part)) if cases else None
-    rules = tuple(dict.fromkeys(protocols)) or (own or _PROTOCOLS.get(dataset, "half-size"),)
-    work, unmade = _work(cases, chosen, rules, save_images)
-    return Bench(
-        dataset_root(dataset, root),
-        tuple(cases),
-        tuple(chosen),
-        rules,
-        tuple(metrics),
-        resources,
-        work,
-        (*missing, *unmade),
-        scales,
-        tuple(skipped),
-    )
 
 
 @dataclass(frozen=True)
@@ -317,7 +137,7 @@ class BenchTask:
         work = self.work[item.name]
         record = {
             "version": 1,
-            **_place(work),
+            **work.place,
             "scores": result["scores"],
             "refused": result["refused"] and result["refused"][0],
         }
@@ -396,77 +216,6 @@ def report_bench(bench: Bench, benched: Benched, folder: Path) -> list[Path]:
     )
 
 
-def _work(
-    cases: Sequence[Case], methods: Sequence[Method], protocols: Sequence[str], save_images: bool
-) -> tuple[dict[str, Work], list[Missing]]:
-    """The work by the names of its items, and the cases that images from elsewhere lack."""
-    work: dict[str, Work] = {}
-    missing = []
-    for case in cases:
-        for method in methods:
-            if method.scale not in (None, case.scale):
-                continue
-            try:
-                if method.folder is not None:
-                    find_result(method, case)
-            except InputError as error:
-                missing.append(Missing(case.name, "no-result", str(error), method.name))
-                continue
-            own_images = save_images and method.folder is None
-            for protocol in (*protocols, *([""] if own_images else [])):
-                work[_name(case, method, protocol)] = Work(case, method, protocol)
-    return work, missing
-
-
-def _name(case: Case, method: Method, protocol: str) -> str:
-    """Where the scores of a case lie in the output folder, or with no protocol its image."""
-    parts = (case.dataset, case.part, case.split if case.split != "all" else "", f"x{case.scale}")
-    folder = "-".join(part for part in parts if part)
-    inner = protocol or "images"
-    return f"{folder}/{inner}/{method.name}/{case.name}.{'json' if protocol else 'png'}"
-
-
-def _place(work: Work) -> dict[str, Any]:
-    case = work.case
-    return {
-        "dataset": case.dataset,
-        "part": case.part,
-        "split": case.split,
-        "scale": case.scale,
-        "case": case.name,
-        "method": work.method.name,
-        "protocol": work.protocol,
-    }
-
-
-def _row(work: Work, facts: Mapping[str, Any], image: str | None) -> Row:
-    """A row from what the manifest keeps of an item, where infinity is null."""
-    scores = {
-        region: {name: math.inf if value is None else value for name, value in metrics.items()}
-        for region, metrics in facts["scores"].items()
-    }
-    refused = facts["refused"]
-    measured = {
-        name: facts[name]
-        for name in (
-            "width",
-            "height",
-            "device",
-            "precision",
-            "seconds",
-            "memory",
-            "operations",
-        )
-    }
-    return Row(
-        **_place(work),
-        scores=scores,
-        refused=(refused[0], refused[1]) if refused else None,
-        image=image,
-        **measured,
-    )
-
-
 def _truth_box(sample: Sample, alignment: Callable[[], Alignment]) -> Box | None:
     """What the reference shows, in pixels of the truth; None for all of it, or another scene."""
     box = sample.box
@@ -479,24 +228,6 @@ def _truth_box(sample: Sample, alignment: Callable[[], Alignment]) -> Box | None
     return top, left, bottom, right
 
 
-def _described(case: Case) -> dict[str, Any]:
-    """What decides the pixels of a case beside its files."""
-    described: dict[str, Any] = json_types(
-        {
-            "name": case.name,
-            "part": case.part,
-            "scale": case.scale,
-            "recipe": case.recipe,
-            "footprint": case.footprint,
-            "registration": case.registration,
-            "view": case.view,
-            "window": case.window,
-            "crops": case.crops,
-        }
-    )
-    return described
-
-
 def _stamps(item: jobs.Item) -> tuple[tuple[int, int], ...]:
     """Size and time of the inputs: those that have changed are read again."""
     found = []
@@ -507,15 +238,3 @@ def _stamps(item: jobs.Item) -> tuple[tuple[int, int], ...]:
         except OSError:  # reading it will tell
             found.append((0, 0))
     return tuple(found)
-
-
-def _is_in(name: str, subset: Sequence[str]) -> bool:
-    return not subset or any(fnmatchcase(name, pattern) for pattern in subset)
-
-
-def _missing_of(problem: Problem) -> Missing:
-    return Missing(problem.name, "input", str(problem.error))
-
-
-def _relative(path: Path, root: Path) -> str:
-    return Path(os.path.relpath(path, root if root.is_dir() else root.parent)).as_posix()
