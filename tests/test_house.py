@@ -137,6 +137,7 @@ SURFACE = {
     "dualsr_cli.matching": {
         "Correspondence",
         "Overlap",
+        "Values",
         "coarse_boxes",
         "detail_mask",
         "gradient_features",

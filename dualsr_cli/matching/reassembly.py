@@ -18,7 +18,7 @@ query's, so that all it takes over lies 2 pixels too far up and left; its weight
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,17 +157,65 @@ def reassemble(
     overlap = Overlap.of(patch, scale, kernel, key_margin, query_margin, padding, normalise)
     index = correspondence.index
     keys = correspondence.key_size
-    if value.ndim != 4 or index.ndim != 3 or value.shape[0] != index.shape[0]:
-        raise ValueError(
-            f"value {tuple(value.shape)} and index {tuple(index.shape)} are not (B, C, H, W) and "
-            "(B, H, W) with the same B"
-        )
-    if tuple(value.shape[2:]) != (scale * keys[0], scale * keys[1]):
-        raise ValueError(f"value {tuple(value.shape)} is not {scale} x the keys' {keys}")
-    if weight is not None and weight.shape != index.shape:
-        raise ValueError(f"weight is {tuple(weight.shape)}, not {tuple(index.shape)}")
+    if value.ndim != 4:
+        raise ValueError(f"value {tuple(value.shape)} is not (B, C, H, W)")
+    _check(len(value), tuple(value.shape[2:]), index, keys, scale, weight)
     apply: Callable[..., torch.Tensor] = _OverlapAdd.apply
     return apply(value, weight, index, keys, overlap, divisor(index, keys, overlap))
+
+
+class Values:
+    """A value map that is laid out once and reassembled from many times, window by window.
+
+    `reassemble` does with it what the function of that name does, for any part of a map of queries,
+    without gradients. Takes what the function takes, and a copy of the value map in memory.
+    """
+
+    def __init__(
+        self,
+        value: torch.Tensor,
+        *,
+        patch: int = 3,
+        scale: int = 2,
+        kernel: int | None = None,
+        key_margin: int | None = None,
+        query_margin: int | None = None,
+        padding: str = "reflect",
+        normalise: str = "count",
+    ) -> None:
+        self._overlap = Overlap.of(
+            patch, scale, kernel, key_margin, query_margin, padding, normalise
+        )
+        self._size = tuple(value.shape[2:])
+        with torch.no_grad():
+            laid = _laid_out(value.detach(), self._overlap)
+            self._laid = _Laid(laid.shape, laid.dtype, list(laid.pieces))
+
+    def reassemble(
+        self, correspondence: Correspondence, weight: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, Cv, scale * Hq, scale * Wq). Raises ValueError for shapes that do not fit."""
+        overlap, index, keys = self._overlap, correspondence.index, correspondence.key_size
+        _check(self._laid.shape[0], self._size, index, keys, overlap.scale, weight)
+        divide = divisor(index, keys, overlap)
+        with torch.no_grad():
+            return _overlap_add(self._laid, weight, index, keys, overlap, divide)
+
+
+def _check(
+    batch: int,
+    size: tuple[int, ...],
+    index: torch.Tensor,
+    keys: tuple[int, int],
+    scale: int,
+    weight: torch.Tensor | None,
+) -> None:
+    if index.ndim != 3 or batch != index.shape[0]:
+        raise ValueError(f"index {tuple(index.shape)} is not (B, H, W) with the same B: {batch}")
+    if size != (scale * keys[0], scale * keys[1]):
+        raise ValueError(f"a value map of {size} is not {scale} x the keys' {keys}")
+    if weight is not None and weight.shape != index.shape:
+        raise ValueError(f"weight is {tuple(weight.shape)}, not {tuple(index.shape)}")
 
 
 def divisor(
@@ -179,7 +227,9 @@ def divisor(
     ones = torch.ones(1, 1, *(overlap.scale * side for side in key_size), device=index.device)
     with torch.no_grad():
         ones = ones.expand(len(index), -1, -1, -1)
-        return _overlap_add(ones, None, index, key_size, overlap, 1).clamp_(min=1)
+        return _overlap_add(_laid_out(ones, overlap), None, index, key_size, overlap, 1).clamp_(
+            min=1
+        )
 
 
 class _OverlapAdd(torch.autograd.Function):
@@ -197,7 +247,7 @@ class _OverlapAdd(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(value, weight, index)
         ctx.key_size, ctx.overlap, ctx.divide = key_size, overlap, divide
-        return _overlap_add(value, weight, index, key_size, overlap, divide)
+        return _overlap_add(_laid_out(value, overlap), weight, index, key_size, overlap, divide)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -210,7 +260,7 @@ class _OverlapAdd(torch.autograd.Function):
         to_weight = None
         if weight is not None and ctx.needs_input_grad[1]:
             to_weight = torch.zeros_like(weight, dtype=work)
-        for n, channels in _parts(value, index, overlap):
+        for n, channels in _parts(value):
             with torch.enable_grad():  # the padding's adjoint is torch's own
                 part = value[n, channels].detach().to(work).requires_grad_()
                 cells = padded_cells_of(part, overlap)
@@ -236,8 +286,34 @@ class _OverlapAdd(torch.autograd.Function):
         return to_value, to_weight, None, None, None, None
 
 
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Some channels of image n of a value map, as `padded_cells_of` has them."""
+
+    n: int
+    channels: slice
+    cells: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Laid:
+    """A value map (B, channels, ...) as pieces, made one by one or held."""
+
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    pieces: Iterable[_Piece]
+
+
+def _laid_out(value: torch.Tensor, overlap: Overlap) -> _Laid:
+    pieces = (
+        _Piece(n, channels, padded_cells_of(value[n, channels], overlap))
+        for n, channels in _parts(value)
+    )
+    return _Laid((value.shape[0], value.shape[1]), value.dtype, pieces)
+
+
 def _overlap_add(
-    value: torch.Tensor,
+    laid: _Laid,
     weight: torch.Tensor | None,
     index: torch.Tensor,
     key_size: tuple[int, int],
@@ -245,43 +321,49 @@ def _overlap_add(
     divide: torch.Tensor | float,
 ) -> torch.Tensor:
     scale = overlap.scale
-    work = _working_type(value)
+    work = torch.promote_types(laid.dtype, torch.float32)
     height, width = index.shape[1:]
-    output = value.new_empty(*value.shape[:2], scale * height, scale * width)
-    for n, channels in _parts(value, index, overlap):
-        cells = padded_cells_of(value[n, channels].to(work), overlap)
+    # Channels side by side, as they are gathered.
+    output = torch.empty(
+        (laid.shape[0], scale * height, scale * width, laid.shape[1]),
+        dtype=laid.dtype,
+        device=index.device,
+    )
+    for piece in laid.pieces:
+        n, channels, cells = piece.n, piece.channels, piece.cells
         count = channels.stop - channels.start
-        target = output[n, channels].view(count, height, scale, width, scale)
+        target = output[n].view(height, scale, width, scale, -1)[..., channels]
         rows, total = slice(0, 0), cells
         for step in _steps(index[n], key_size, overlap, cells.shape[1]):
             if step.rows != rows:
                 _write(target, rows, total, divide, n)
                 rows = step.rows
-                total = cells.new_zeros(rows.stop - rows.start, width, scale, scale, count)
-            windows = cells.index_select(0, step.places.flatten())
+                size = rows.stop - rows.start, width, scale, scale, count
+                total = cells.new_zeros(size, dtype=work)
+            windows = cells.index_select(0, step.places.flatten()).to(work)
             windows = windows.view(*step.places.shape, scale, scale, count)
             if weight is not None:
                 windows *= weight[n][step.queries].to(work)[..., None, None, None]
             inside = (..., *step.pixels, slice(None))
             total[step.within][inside] += windows[inside]
         _write(target, rows, total, divide, n)
-    return output
+    return output.permute(0, 3, 1, 2)
 
 
 def _write(
     target: torch.Tensor, rows: slice, total: torch.Tensor, divide: torch.Tensor | float, n: int
 ) -> None:
-    """Finished cells `total` (rows, W, s, s, C) divided and put into target (C, H, s, W, s)."""
+    """Finished cells `total` (rows, W, s, s, C) divided and put into target (H, s, W, s, C)."""
     if rows.stop == rows.start:
         return
-    scale = target.shape[2]
+    scale = target.shape[1]
     if isinstance(divide, torch.Tensor):
         lines = divide[n, 0, rows.start * scale : rows.stop * scale]
         cells = lines.view(rows.stop - rows.start, scale, -1, scale).transpose(1, 2)
         total /= cells[..., None]
     else:
         total /= divide
-    target[:, rows] = total.permute(4, 0, 2, 1, 3).to(target.dtype)
+    target[rows] = total.transpose(1, 2).to(target.dtype)
 
 
 @dataclass(frozen=True)
@@ -339,13 +421,10 @@ def _steps(
                 )
 
 
-def _parts(
-    value: torch.Tensor, index: torch.Tensor, overlap: Overlap
-) -> Iterator[tuple[int, slice]]:
+def _parts(value: torch.Tensor) -> Iterator[tuple[int, slice]]:
     """Images and groups of channels that are worked on one after the other."""
     channels = value.shape[1]
-    places = max(value.shape[2:].numel(), index.shape[1:].numel() * overlap.scale**2)
-    group = max(1, _COPIED // max(1, places))
+    group = max(1, _COPIED // max(1, value.shape[2:].numel()))
     for n in range(len(value)):
         for first in range(0, channels, group):
             yield n, slice(first, min(channels, first + group))

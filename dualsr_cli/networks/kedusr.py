@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.matching import Correspondence, reassemble, search
+from dualsr_cli.matching import Correspondence, Values, reassemble, search
 from dualsr_cli.networks._rows import (
     Band,
     Held,
@@ -50,6 +51,26 @@ _FURTHEST = 15.0  # pixels by which the alignment's taps may leave the flow
 _HELD = 1 << 20  # sampled values of the deformable convolution at once: 4 MiB, in a cache
 _PATCH = 3  # of matching features
 _SCALE = 4  # value pixels for each place of the matching features
+
+
+class _Windows(TypedDict):
+    patch: int
+    scale: int
+    kernel: int
+    key_margin: int
+    query_margin: int
+    normalise: str
+
+
+_WINDOWS: _Windows = {
+    "patch": _PATCH,
+    "scale": _SCALE,
+    "kernel": 9,
+    "key_margin": 2,
+    "query_margin": 4,
+    "normalise": "constant",
+}
+"""How the value's windows are read and laid, see `dualsr_cli.matching.reassembly`."""
 _DETAIL_FROM = 6
 """LR pixels around a place that its detail depends on, even: a place of the matching features that
 windows are laid from, and two that means and confidences are interpolated from."""
@@ -95,12 +116,12 @@ class Reference:
     """What is made of the reference once for an image.
 
     key: (B, C, h / 2, w / 2), matching features of the LR's centre, (h, w) made even. value:
-    (B, F, 2 * h, 2 * w), the reference's features, aligned to the centre. flow: (B, 2, 2 * h,
-    2 * w), x and y in pixels of the value, from the centre to the reference.
+    (B, F, 2 * h, 2 * w), the reference's features, aligned to the centre; at inference laid out.
+    flow: (B, 2, 2 * h, 2 * w), x and y in pixels of the value, from the centre to the reference.
     """
 
     key: torch.Tensor
-    value: torch.Tensor
+    value: torch.Tensor | Values
     flow: torch.Tensor
 
 
@@ -277,7 +298,8 @@ class KeDuSR(Network[Encoded]):
         features = gather(encoder, cut(ref, rows), 2 * height, torch.contiguous_format)
         center = by_rows(self.lr_nearby_head, self.upsample_lr_nearby, self.lr_nearby_encoder)
         align = chain(center, self.Ref_align.by_rows(features, flow))
-        return Reference(key, gather(align, cut(lr_center, rows // 2), 2 * height), flow)
+        value = gather(align, cut(lr_center, rows // 2), 2 * height)
+        return Reference(key, Values(value, **_WINDOWS), flow)
 
     def _parts(
         self,
@@ -583,23 +605,15 @@ def _bordered(maps: torch.Tensor) -> torch.Tensor:
     return maps
 
 
-def transfer(value: torch.Tensor, found: Correspondence) -> torch.Tensor:
+def transfer(value: torch.Tensor | Values, found: Correspondence) -> torch.Tensor:
     """The value's windows of 9 x 9 pixels laid where they match, every 4 pixels, and summed.
 
     (B, F, 4 * Hk, 4 * Wk) -> (B, F, 4 * Hq, 4 * Wq). The sum is divided by (9 / 4)^2, although
     that many windows lie on a pixel only on average.
     """
-    warped = reassemble(
-        value,
-        found,
-        patch=_PATCH,
-        scale=_SCALE,
-        kernel=9,
-        key_margin=2,
-        query_margin=4,
-        normalise="constant",
-    )
-    return warped.contiguous(memory_format=torch.channels_last)  # as convolutions like it
+    if isinstance(value, Values):
+        return value.reassemble(found)
+    return reassemble(value, found, **_WINDOWS)
 
 
 def high_band(values: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dualsr_cli.matching.correspondence import Correspondence
-from dualsr_cli.matching.reassembly import reassemble
+from dualsr_cli.matching.reassembly import Values, reassemble
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {"scale": 2},
@@ -149,7 +149,7 @@ def test_nothing_comes_to_where_no_query_has_a_key() -> None:
     value = torch.rand(1, 2, 6, 8, generator=torch.Generator().manual_seed(0))
     output = reassemble(value, found)
     window = output[..., 6:12, 6:12]
-    assert output.sum() == window.sum()
+    torch.testing.assert_close(output.sum(), window.sum())
     # Key 7 is at row 1, column 3: its window's last two columns lie beyond the value map.
     torch.testing.assert_close(window[..., :4], value[..., 0:6, 4:8])
     assert bool((window[..., 4:] > 0).all())
@@ -236,3 +236,27 @@ def test_shapes_that_do_not_fit_are_told() -> None:
         reassemble(value, found, padding="mirror")
     with pytest.raises(ValueError, match="'mean' is unknown"):
         reassemble(value, found, normalise="mean")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scale": 2},
+        {"scale": 2, "padding": "zeros", "normalise": "constant"},
+        {"scale": 4, "kernel": 9, "key_margin": 2, "query_margin": 4, "normalise": "constant"},
+        {"scale": 3, "patch": 1},
+    ],
+)
+def test_values_laid_out_once_serve_any_part(arguments: dict[str, Any], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scale = arguments["scale"]
+    value = torch.randn(2, 5, scale * 6, scale * 7, generator=generator).to(dtype)
+    index = torch.randint(-1, 42, (2, 8, 9), generator=generator)
+    found = Correspondence(index, torch.zeros(2, 8, 9), (6, 7))
+    part = Correspondence(index[:, 2:7, 1:6], torch.zeros(2, 5, 5), (6, 7))
+    laid = Values(value, **arguments)
+    for matches in (found, part):
+        assert torch.equal(laid.reassemble(matches), reassemble(value, matches, **arguments))
+    with pytest.raises(ValueError, match="the keys"):
+        laid.reassemble(Correspondence(index, torch.zeros(2, 8, 9), (7, 6)))
