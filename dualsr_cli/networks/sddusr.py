@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.matching import Correspondence, reassemble, search, straight_through
+from dualsr_cli.matching import Correspondence, Values, search, straight_through
 from dualsr_cli.networks._pooled import channels_last, encode_by_windows, enlarged
 from dualsr_cli.networks._rows import by_rows, gather, height_of
 from dualsr_cli.networks._rows import cut as cut_rows
@@ -261,6 +261,8 @@ class SDDuSR(Network[Encoded]):
     ) -> Encoded:
         """All that `encode` gives, but with what enters the fusion's blocks as `fused`."""
         value, dictionaries = self._reference(center, ref, tile)
+        laid = Values(value, patch=_PATCH, scale=_SCALE, padding=_PADDING, normalise=_DIVISOR)
+        del value  # it lies in `laid` from here on
         found, mask = self._match(lr, center, tile)
         features = encode_by_windows(self.lr_encoder, lr, tile)
 
@@ -269,15 +271,8 @@ class SDDuSR(Network[Encoded]):
             index, similarity = (
                 cut(values, reduced(near, _CELL)) for values in (found.index, found.similarity)
             )
-            warped = reassemble(
-                value,
-                replace(found, index=index, similarity=similarity),
-                patch=_PATCH,
-                scale=_SCALE,
-                padding=_PADDING,
-                normalise=_DIVISOR,
-            )
-            confidence = similarity[:, None].to(value.dtype)
+            warped = laid.reassemble(replace(found, index=index, similarity=similarity))
+            confidence = similarity[:, None].to(warped.dtype)
             up = self.upsample(cut(features, near))
             made = self.fusion.enter(self._parts(up, warped, confidence, dictionaries))
             return [channels_last(cut(made, scaled(within(window, near), _UP)))]
