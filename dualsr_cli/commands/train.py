@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from dualsr_cli.commands._train_teller import tell_data, tell_end, tell_step
 from dualsr_cli.commands.config import Config, SaveConfig, save_options
 from dualsr_cli.commands.options import Json, Quiet, Verbose
 from dualsr_cli.commands.upscale import Precision
-from dualsr_cli.console import Console, duration
-from dualsr_cli.console import Progress as Shown
+from dualsr_cli.console import Console
 from dualsr_cli.errors import UsageError
 
-if TYPE_CHECKING:
-    from dualsr_cli.training import Finished, Progress, TrainingData
-
 _SAVE_EVERY = 100  # iterations: as many are lost at most where a training is stopped
-_TELL_EVERY = 50
 
 
 class Kind(str, Enum):
@@ -171,15 +166,15 @@ def train(
             finished = run_session(
                 order,
                 options,
-                opened=lambda opened: _tell_data(console, opened),
+                opened=lambda opened: tell_data(console, opened),
                 preparing=shown,
-                on_progress=lambda progress: _tell_step(console, shown, progress),
+                on_progress=lambda progress: tell_step(console, shown, progress),
             )
     except KeyboardInterrupt:
         console.say(f"dualsr: the same command goes on from the last checkpoint in {output}")
         raise
     if first:
-        _tell_end(console, finished, order.recipe.part)
+        tell_end(console, finished, order.recipe.part)
     return 0
 
 
@@ -192,56 +187,3 @@ def _parts(words: list[str]) -> dict[str, str]:
             raise UsageError(f"--start {word[:100]} is no PART=MODEL: name both, like spynet=mine")
         parts[part] = source
     return parts
-
-
-def _tell_data(console: Console, data: TrainingData) -> None:
-    for sentence in data.left_out:
-        console.warn(sentence)
-    console.say(f"dualsr: training on {data.told}")
-
-
-def _tell_step(console: Console, shown: Shown, progress: Progress) -> None:
-    shown("training", progress.step, progress.steps)
-    if progress.step % _TELL_EVERY and progress.step != progress.steps:
-        return
-    console.detail(f"{progress.step}: {progress.stage}, loss {progress.loss:.5g}")
-    console.emit_json(
-        {
-            "event": "step",
-            "step": progress.step,
-            "steps": progress.steps,
-            "stage": progress.stage,
-            "loss": progress.loss,
-            "rate": progress.rate,
-            "seconds": progress.seconds,
-        }
-    )
-
-
-def _tell_end(console: Console, finished: Finished, part: str) -> None:
-    trained, model = finished.trained, finished.model
-    console.say(
-        f"dualsr: {trained.iterations} iterations in {duration(trained.seconds)}; "
-        f"weights and logs lie in {trained.weights.parent}"
-    )
-    if finished.validation:
-        told = ", ".join(f"{key} {value:.4g}" for key, value in finished.validation.items())
-        console.result(f"measured on {len(finished.data.held_out)} held-out parts: {told}")
-    if model is None:
-        weights = shlex.quote(str(trained.weights))
-        console.result(f"use it: dualsr train ... --start {part}={weights}")
-    else:
-        console.result(f"use it: dualsr upscale WIDE TELE -o OUT --model {model.name}")
-    console.emit_json(
-        {
-            "event": "trained",
-            "model": None if model is None else model.name,
-            "weights": trained.weights,
-            "iterations": trained.iterations,
-            "seconds": trained.seconds,
-            "losses": dict(trained.losses),
-            "validation": dict(finished.validation) or None,
-            "kind": finished.data.kind,
-            "count": finished.data.count,
-        }
-    )

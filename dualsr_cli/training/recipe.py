@@ -227,12 +227,18 @@ def changed(
     of each stage. patch: height and width, with offsets and border.
     """
     share = 1.0 if iterations is None else iterations / recipe.iterations
-    return dataclasses.replace(
-        recipe, stages=tuple(_changed(stage, share, batch, patch) for stage in recipe.stages)
-    )
+    stages: list[Stage] = []
+    end = dealt = 0
+    for stage in recipe.stages:
+        end += stage.iterations
+        count = max(1, round(share * end) - dealt)
+        stages.append(_changed(stage, count, batch, patch))
+        dealt += count
+    return dataclasses.replace(recipe, stages=tuple(stages))
 
 
-def _changed(stage: Stage, share: float, batch: int | None, patch: int | None) -> Stage:
+def _changed(stage: Stage, iterations: int, batch: int | None, patch: int | None) -> Stage:
+    share = iterations / stage.iterations
     data, schedule = stage.data, stage.schedule
     if patch is not None:
         size = patch / min(data.patch)
@@ -244,7 +250,7 @@ def _changed(stage: Stage, share: float, batch: int | None, patch: int | None) -
         )
     return dataclasses.replace(
         stage,
-        iterations=max(1, round(share * stage.iterations)),
+        iterations=iterations,
         batch=batch or stage.batch,
         data=data,
         schedule=dataclasses.replace(

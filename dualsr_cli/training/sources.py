@@ -61,13 +61,15 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """kind: of KINDS, or a data set's name. told: what it is, for people. count: pairs, triplets or
-    photographs to train on. left_out: a sentence for each that is of no use. held_out: batches of
-    one with a truth, none where there is too little to hold any out.
+    """kind: of KINDS, or a data set's name. told: what it is, for people; doubt: what it may be in
+    place of that, where nobody said. count: pairs, triplets or photographs to train on. left_out: a
+    sentence for each that is of no use. held_out: batches of one with a truth, none where there is
+    too little to hold any out.
     """
 
     kind: str
     told: str
+    doubt: str
     count: int
     left_out: tuple[str, ...]
     source: Callable[[Stage], Source]
@@ -92,13 +94,13 @@ def open_data(
     if wanted.dataset:
         root = dataset_root(wanted.dataset, wanted.data)
         opened = _Cases(wanted.dataset, wanted.part, root, scale)
-        kind, why = wanted.dataset, ""
+        kind, doubt = wanted.dataset, ""
     else:
         root = _named(wanted)
-        kind, why = (wanted.kind, "") if wanted.kind else _looked_at(root)
+        kind, doubt = (wanted.kind, "") if wanted.kind else _looked_at(root)
         kind = "photos" if flow else kind
         if kind == "photos":
-            return _photographs(recipe, wanted, root, scale, cache, seed, why)
+            return _photographs(recipe, wanted, root, scale, cache, seed, doubt)
         opened = _Cases("", "", root, scale) if kind == "pairs" else _Cases(kind, "", root, scale)
 
     folder = cache / "cases"
@@ -126,7 +128,8 @@ def open_data(
     what = "pairs of wide and tele photos" if kind == "pairs" else f"cases of {kind}"
     return TrainingData(
         kind,
-        f"{count} {what}{why}, {len(samples)} held out",
+        f"{count} {what}, {len(samples)} held out",
+        doubt,
         count,
         tuple(dict.fromkeys(left_out)),
         lambda stage: cut(shelves[stage.name], stage.data, seed),
@@ -197,7 +200,7 @@ def _named(wanted: Wanted) -> Path:
 
 
 def _looked_at(root: Path) -> tuple[str, str]:
-    """What a folder holds, and why that is thought."""
+    """What a folder holds, and a sentence where that may be wrong."""
     if root.is_file():
         return "pairs", ""
     if all((root / name).is_dir() for name in ("LR", "Ref", "HR")):
@@ -211,8 +214,10 @@ def _looked_at(root: Path) -> tuple[str, str]:
         )
     if 4 * len(pairing.pairs) >= photos:
         return "pairs", ""
-    told = f"{2 * len(pairing.pairs)} of {photos} photos are pairs by their EXIF or names"
-    return "photos", f" ({told}: --kind pairs looks for more, and trains on pairs alone)"
+    return "photos", (
+        f"{2 * len(pairing.pairs)} of the {photos} photos in {root} are in pairs by their EXIF or "
+        "names, so all are taken for sharp photographs: --kind pairs trains on pairs"
+    )
 
 
 def _way(stage: Stage, kind: str) -> str:
@@ -295,7 +300,8 @@ def _shelf(
         except (DualsrError, ValueError) as error:
             sentence = str(error)
             left_out.append(sentence if item.name in sentence else f"{item.name}: {sentence}")
-    progress("preparing", len(items), len(items))
+    if items:
+        progress("preparing", len(items), len(items))
     return Shelf(tuple(folders), tuple(names))
 
 
@@ -359,7 +365,7 @@ def _fitting(shelf: Shelf, stage: Stage, seed: int, left_out: list[str]) -> Shel
 
 
 def _photographs(
-    recipe: Recipe, wanted: Wanted, root: Path, scale: int, cache: Path, seed: int, why: str
+    recipe: Recipe, wanted: Wanted, root: Path, scale: int, cache: Path, seed: int, doubt: str
 ) -> TrainingData:
     """Pairs, or views with their flow, are made of sharp photographs."""
     sides = []
@@ -399,8 +405,8 @@ def _photographs(
         simulator = simulated(held, data, settings, seed, _MOST_HELD)
         samples = tuple(simulator.sample(index, 0) for index in range(_MOST_HELD))
     what = "sharp photographs" if judged is None else "sharp photographs to simulate pairs of"
-    told = f"{len(found)} {what}{why}, {len(held)} held out"
-    return TrainingData("photos", told, len(found), found.left_out, source, samples)
+    told = f"{len(found)} {what}, {len(held)} held out"
+    return TrainingData("photos", told, doubt, len(found), found.left_out, source, samples)
 
 
 def _only(found: Photographs, indices: Sequence[int]) -> Photographs:

@@ -1,0 +1,172 @@
+"""What a person names to train on, as a recipe's stages get it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dualsr_cli.errors import InputError, UsageError
+from dualsr_cli.networks import build
+from dualsr_cli.training import (
+    Recipe,
+    TrainingData,
+    Triplet,
+    Wanted,
+    changed,
+    find_recipe,
+    held_out_part,
+    measure,
+    open_data,
+    sources,
+)
+
+SAMPLES = Path(__file__).parents[2] / "sample_pairs"
+
+
+def recipe_of(name: str, patch: int = 16) -> Recipe:
+    return changed(find_recipe(name), patch=patch)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two pairs that differ in brightness."""
+    folder = tmp_path_factory.mktemp("city")
+    for lens in ("wide", "tele"):
+        with Image.open(SAMPLES / "city" / f"{lens}.png") as image:
+            for number in range(2):
+                darker = image.convert("RGB").point([v - v * number // 20 for v in range(256)] * 3)
+                darker.save(folder / f"{number}_{lens}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def opened(recipe: Recipe, cache: Path, folder: Path | None, **wanted: str) -> TrainingData:
+    return open_data(recipe, Wanted(folder, **wanted), cache)  # type: ignore[arg-type]
+
+
+def test_ones_own_pairs_are_found_and_some_are_held_out(
+    city: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_FEWEST", 2)
+    recipe = recipe_of("kedusr-compact")
+    data = opened(recipe, cache, city)
+    assert (data.kind, data.count, data.left_out, data.doubt) == ("pairs", 1, (), "")
+    sample = data.source(recipe.stages[0]).sample(0, 0)
+    assert sample.lr.shape == (1, 3, 16, 16)
+    assert sample.center is not None and sample.hr is not None
+    (held,) = data.held_out
+    assert held.hr is not None and held.hr.shape[2] == 2 * held.lr.shape[2]
+    again = opened(recipe, cache, city).source(recipe.stages[0]).sample(0, 0)
+    assert torch.equal(again.lr, sample.lr) and torch.equal(again.ref, sample.ref)
+
+
+def test_each_stage_has_its_pairs_prepared_as_it_needs_them(city: Path, cache: Path) -> None:
+    table = city / "two.csv"
+    table.write_text("wide,tele\n0_wide.png,0_tele.png\n1_wide.png,1_tele.png\n")
+    recipe = recipe_of("dcsr-sra-compact")
+    data = opened(recipe, cache, table)
+    train, adapt = (data.source(stage).sample(0, 0) for stage in recipe.stages)
+    assert train.hr is not None and adapt.hr is None
+    assert data.held_out == ()
+    recipe = recipe_of("selfdzsr-compact")
+    inside = opened(recipe, cache, table).source(recipe.stages[-1]).sample(0, 0)
+    assert inside.ref.shape[2:] == inside.lr.shape[2:]  # of the truth, half its sides
+
+
+def test_pairs_are_simulated_of_photographs(tmp_path: Path, city: Path, cache: Path) -> None:
+    folder = tmp_path / "sharp"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"photo {number}.png").write_bytes((city / "0_wide.png").read_bytes())
+    recipe = recipe_of("dualsr-compact")
+    data = opened(recipe, cache, folder)
+    assert (data.kind, data.count, len(data.held_out)) == ("photos", 4, 16)
+    assert "0 of the 5 photos" in data.doubt and "--kind pairs" in data.doubt
+    corners, train = (data.source(stage).sample(0, 0) for stage in recipe.stages)
+    assert corners.center is not None and train.center is None
+    flow = recipe_of("flow-spynet-compact", 32)
+    assert opened(flow, cache, folder).source(flow.stages[0]).sample(0, 0).lr.shape[2] == 32
+    with pytest.raises(UsageError, match="adapt trains on real pairs"):
+        opened(recipe_of("dcsr-sra-compact"), cache, folder)
+
+
+def test_data_sets_and_triplets_are_taken_in_the_benchs_layouts(
+    tmp_path: Path, city: Path, cache: Path
+) -> None:
+    with Image.open(city / "0_wide.png") as hr, Image.open(city / "0_tele.png") as ref:
+        small = hr.reduce(2)
+        for folder, image in (("LR", small), ("HR", hr), ("Ref", ref.reduce(2))):
+            (tmp_path / folder).mkdir()
+            image.crop((0, 0, 2 * image.width // 2, image.height)).save(
+                tmp_path / folder / "one.png"
+            )
+    recipe = recipe_of("kedusr-compact")
+    data = opened(recipe, cache, tmp_path)
+    assert (data.kind, data.count) == ("triplets", 1)
+    assert data.source(recipe.stages[0]).sample(0, 0).confidence is not None  # it was aligned
+    with pytest.raises(InputError, match="its scale is 2, and the network's is 4"):
+        opened(
+            replace(recipe_of("dcsr-compact"), settings={"scale": 4, "n_feats": 8, "blocks": 2}),
+            cache,
+            tmp_path,
+        )
+    with pytest.raises(UsageError, match="no data set 'dusr'"):
+        opened(recipe, cache, tmp_path, dataset="dusr")
+
+
+def test_what_cannot_be_trained_on_is_a_sentence(tmp_path: Path, city: Path, cache: Path) -> None:
+    recipe = recipe_of("kedusr-compact")
+    with pytest.raises(InputError, match="holds no photo"):
+        opened(recipe, cache, tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        opened(recipe, cache, tmp_path / "none")
+    with pytest.raises(UsageError, match="give --data"):
+        opened(recipe, cache, None)
+    with pytest.raises(InputError, match="one file"):
+        opened(recipe, cache, city / "0_wide.png")
+    with pytest.raises(InputError, match=r"patches of 150 x 150 .* --patch"):
+        opened(recipe_of("kedusr-compact", 150), cache, city)
+    with pytest.raises(InputError, match="a scale of 2, not 4"):
+        opened(
+            replace(recipe_of("dcsr-compact"), settings={"scale": 4, "n_feats": 8, "blocks": 2}),
+            cache,
+            city,
+        )
+
+
+def test_what_is_held_out_lies_about_the_references_edge() -> None:
+    lr = torch.arange(100 * 120 * 3).remainder(251).byte().reshape(100, 120, 3).numpy()
+    hr = lr.repeat(2, axis=0).repeat(2, axis=1)
+    case = Triplet(lr, hr[60:160, 80:200], (30, 40, 80, 100), hr)
+    part = held_out_part(case, 32)
+    assert part.box.tolist() == [[16, 16, 32, 32]]
+    assert part.hr is not None
+    assert torch.equal(part.hr[:, :, 32:, 32:], part.ref)
+    whole = held_out_part(case, 500)
+    assert whole.lr.shape[2:] == (100, 120) and whole.box.tolist() == [list(case.box)]
+    network = build("dualsr", {"compact": True}).eval()
+    with torch.no_grad():
+        found = measure(network, [part, whole])
+    assert set(found) == {
+        "gain", "psnr", "psnr-center", "psnr-corner", "ssim", "ssim-center", "ssim-corner",
+    }  # fmt: skip
+
+
+def test_a_recipes_sizes_are_changed_in_proportion() -> None:
+    recipe = changed(find_recipe("dm3net"), 250, 2, 32)
+    (stage,) = recipe.stages
+    assert (stage.iterations, stage.batch, stage.data.patch) == (250, 2, (32, 32))
+    assert (stage.data.offset, stage.data.border) == ((8, 24), 2)
+    assert stage.schedule.warmup == 10
+    assert {term.begin for term in stage.losses} == {0, 10}
+    stages = changed(find_recipe("selfdzsr-compact"), 21).stages
+    assert [stage.iterations for stage in stages] == [2, 3, 16]
+    assert changed(recipe) == recipe
