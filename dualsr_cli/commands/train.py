@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,7 @@ class Kind(str, Enum):
 def train(
     context: typer.Context,
     recipe: Annotated[
-        str, typer.Option(metavar="NAME", help="What to train, see below; or a YAML file.")
+        str, typer.Option(metavar="NAME", help="What to train, and how; or a YAML file.")
     ],
     output: Annotated[
         Path,
@@ -74,13 +75,13 @@ def train(
         ),
     ] = "",
     start: Annotated[
-        list[str] | None,
+        str,
         typer.Option(
             metavar="PART=MODEL",
-            help="Weights that a part of the network starts from: a model, or a file.",
-            show_default=False,
+            help="Weights that a part of the network starts from: a model, or a file; commas "
+            "between several.",
         ),
-    ] = None,
+    ] = "",
     iterations: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Of all stages together.", show_default=False),
@@ -104,8 +105,14 @@ def train(
         Precision, typer.Option(help="Of the network's arithmetic; auto: half on GPUs.")
     ] = Precision.auto,
     workers: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Processes that make samples beside it.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Processes that make samples beside it.  [default: on GPUs one a core, at most 8]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of all that is random.")] = 0,
     licence: Annotated[
         str, typer.Option(metavar="SPDX", help="Of the trained weights.")
@@ -151,10 +158,13 @@ def train(
         output,
         name,
         licence,
-        _parts(start or []),
+        _parts(start),
     )
+    place = resolve_device(device)
+    if workers is None:
+        workers = 0 if place == "cpu" else min(8, os.cpu_count() or 1)
     options = Options(
-        device=resolve_device(device),
+        device=place,
         precision=precision.value,
         micro_batch=micro_batch,
         workers=workers,
@@ -171,19 +181,19 @@ def train(
                 on_progress=lambda progress: tell_step(console, shown, progress),
             )
     except KeyboardInterrupt:
-        console.say(f"dualsr: the same command goes on from the last checkpoint in {output}")
+        console.say(f"dualsr: the same command goes on from what lies in {output}")
         raise
     if first:
         tell_end(console, finished, order.recipe.part)
     return 0
 
 
-def _parts(words: list[str]) -> dict[str, str]:
+def _parts(words: str) -> dict[str, str]:
     """What of a network starts from which weights."""
     parts = {}
-    for word in words:
+    for word in filter(None, words.split(",")):
         part, equals, source = word.partition("=")
         if not (part and equals and source):
             raise UsageError(f"--start {word[:100]} is no PART=MODEL: name both, like spynet=mine")
-        parts[part] = source
+        parts[part.strip()] = source.strip()
     return parts

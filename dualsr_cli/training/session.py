@@ -83,6 +83,9 @@ def run_session(
     aligned. Raises UsageError where the folder holds another training, and all that `open_data`,
     `train` and `add_model` raise.
     """
+    for path in filter(None, (order.wanted.data, order.wanted.validate)):
+        if order.folder.resolve().is_relative_to(path.resolve()):  # its pictures are no data
+            raise UsageError(f"{order.folder} lies in {path}: let -o name a folder outside of it")
     name = _name(order, options)
     data = open_data(order.recipe, order.wanted, order.folder / "data", options.seed, preparing)
     if is_first_process():
@@ -129,15 +132,13 @@ def _begun(order: Order, options: Options) -> dict[str, Any]:
 
 def _name(order: Order, options: Options) -> str:
     """What the model is to be called. Raises UsageError where the folder was begun with others."""
-    before = _read_begun(order.folder)
-    if not before:
-        if checkpoints(order.folder / "checkpoints"):
-            raise UsageError(f"{order.folder} holds another training: choose another folder")
+    if not checkpoints(order.folder / "checkpoints"):  # whatever was begun there came to nothing
         if order.name:
             check_new_name(order.name)
             return order.name
         source = order.wanted.dataset or (order.wanted.data or Path()).resolve().stem
         return new_name(order.recipe.name, source)
+    before = _read_begun(order.folder)
     name = str(before.pop("name", ""))
     now = _begun(order, options)
     different = [key for key in now if before.get(key) != now[key]]
@@ -153,8 +154,6 @@ def _name(order: Order, options: Options) -> str:
 
 def _read_begun(folder: Path) -> dict[str, Any]:
     path = folder / _BEGUN
-    if not path.exists():
-        return {}
     with input_file(path) as file:
         data = file.read(_MOST_BYTES)
     try:

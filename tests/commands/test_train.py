@@ -44,6 +44,8 @@ def test_two_pairs_become_a_model_that_upscales(
 ) -> None:
     run = tmp_path / "run"
     words = ["train", "--recipe", "kedusr-compact", "--data", two_pairs, "-o", run, *SMALL]
+    code, _, err = dualsr(*words, "--iterations", "2", "--start", "spynet=nothing")
+    assert code == 2 and "there is no model 'nothing'" in err
     code, out, err = dualsr(*words, "--iterations", "2")
     assert code == 0, err
     assert "training on 2 pairs of wide and tele photos" in err
@@ -150,6 +152,12 @@ def test_what_cannot_be_trained_is_a_sentence(
     assert (ended, out) == (code, "")
     assert sentence in err and err.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_results_lie_outside_of_the_data(dualsr: Run, two_pairs: Path) -> None:
+    words = ["train", "--recipe", "kedusr-compact", "--data", two_pairs, "-o", two_pairs / "run"]
+    code, _, err = dualsr(*words, "--device", "cpu")
+    assert code == 2 and "let -o name a folder outside of it" in err
 
 
 def test_exports_need_a_name_and_a_place(dualsr: Run, tmp_path: Path) -> None:
