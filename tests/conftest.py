@@ -20,6 +20,12 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 ValidEvent = Callable[[str], dict[str, Any]]
 
 
+@pytest.fixture(autouse=True)
+def no_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The models of whoever runs the tests are not looked at, nor added to."""
+    monkeypatch.setenv("DUALSR_HOME", str(tmp_path / "nobody"))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository."""

@@ -248,7 +248,7 @@ WRONG_USAGE: dict[str, tuple[list[str], str]] = {
     "scale no number": (["-o", "{tmp}/a.png", "--scale", "big"], "'--scale'"),
     "device": (["-o", "{tmp}/a.png", "--device", "toaster"], "--device toaster is unknown"),
     "device 99": (["-o", "{tmp}/a.png", "--device", "cuda:99"], "not on this machine"),
-    "model": (["-o", "{tmp}/a.png", "--model", "magic"], "'--model'"),
+    "model": (["-o", "{tmp}/a.png", "--model", "magic"], "there is no model 'magic'"),
     "crop": (["-o", "{tmp}/a.png", "--crop-to", "moon"], "'--crop-to'"),
     "16-bit jpeg": (["-o", "{tmp}/a.jpg", "--bit-depth", "16"], "16"),
     "depth": (["-o", "{tmp}/a.png", "--bit-depth", "12"], "12"),
