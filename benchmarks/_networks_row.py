@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 import time
@@ -19,8 +18,8 @@ import torch
 
 from benchmarks._memory import forget_peak, give_back, peak, resident
 from benchmarks._networks_published import KeDuSRWay, published_kedusr
-from dualsr_cli import matching
-from dualsr_cli.networks import ARCHITECTURES, Inputs, Network, windows
+from dualsr_cli import matching, networks
+from dualsr_cli.networks import Inputs, Network, windows
 
 COUNTED = (256, 256)  # LR pixels of the image that work is counted on: whole tiles of any network
 WARM = (128, 128)  # of the first image of a process, which is not measured
@@ -103,17 +102,10 @@ def measure(row: Row) -> dict[str, float]:
 
 def build(row: Row) -> Network[Any]:
     """With weights as it starts training, seeded."""
-    architecture = ARCHITECTURES[row.name]
-    module = importlib.import_module(f"dualsr_cli.networks.{architecture.module}")
-    config = getattr(module, architecture.config)
     kind, _, exact = row.kind.partition(" ")
-    settings = vars(config.compact() if kind == "compact" else config())
+    settings = {"compact": kind == "compact"} | ({"prune": False} if exact else {})
     torch.manual_seed(0)
-    network = getattr(module, architecture.network)(
-        config(**{**settings, "prune": False} if exact else settings)
-    )
-    if not isinstance(network, Network):
-        raise NotImplementedError(f"{architecture.title} renders no windows yet")
+    network = networks.build(row.name, settings)
     return network.eval().to(row.device, precision_of(row))
 
 

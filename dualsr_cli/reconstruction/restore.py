@@ -68,7 +68,6 @@ def load_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
             f"--precision {precision} is unknown: choose auto, {', '.join(PRECISIONS)}"
         )
     network = build(found.architecture, found.settings)
-    assert isinstance(network, Network)
     load_into(network, read_weights(found.weights, found.sha256), found.weights)
     network.eval().requires_grad_(False)
     network.to(place, PRECISIONS[precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
