@@ -11,8 +11,7 @@ import typer
 
 from dualsr_cli.commands._train_teller import tell_data, tell_end, tell_step
 from dualsr_cli.commands.config import Config, SaveConfig, save_options
-from dualsr_cli.commands.options import Json, Quiet, Verbose
-from dualsr_cli.commands.upscale import Precision
+from dualsr_cli.commands.options import Json, Precision, Quiet, Verbose
 from dualsr_cli.console import Console
 from dualsr_cli.errors import UsageError
 

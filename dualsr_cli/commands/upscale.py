@@ -11,17 +11,11 @@ import typer
 
 from dualsr_cli.commands._batch import Work, is_one_file, work_on
 from dualsr_cli.commands._batch_options import Batch, Inputs, takes_batch
+from dualsr_cli.commands.options import Precision
 from dualsr_cli.console import Console, Progress
 from dualsr_cli.errors import UsageError
 from dualsr_cli.jobs import Task
 from dualsr_cli.machine import parse_memory
-
-
-class Precision(str, Enum):
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 class Part(str, Enum):

@@ -7,8 +7,6 @@ import io
 import json
 import math
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -23,6 +21,8 @@ from dualsr_cli.benchmark import page as page_module
 from dualsr_cli.benchmark.pictures import TRUTH, Picture
 from dualsr_cli.benchmark.report import write_report
 from dualsr_cli.benchmark.results import efficiency_by_size
+
+from ..browser import browse, complaints, in_browser
 
 sys.path.append(str(Path(__file__).parent))
 
@@ -122,42 +122,6 @@ def test_text_cannot_become_markup(tmp_path: Path) -> None:
 
 
 # ---- in a real browser
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-in_browser = pytest.mark.skipif(BROWSER is None, reason="Chromium is not installed")
-
-
-def browse(folder: Path, page: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    assert BROWSER is not None
-    return subprocess.run(
-        [
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--window-size=1000,800",
-            "--force-device-scale-factor=1",
-            "--hide-scrollbars",
-            "--enable-logging=stderr",
-            f"--user-data-dir={folder / 'profile'}",
-            *options,
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-
-
-def complaints(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def act(page: Path, script: str) -> Path:
