@@ -58,7 +58,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, features: int, reduction: int = 16) -> None:
         super().__init__()
-        narrow = max(1, features // reduction)
+        narrow = max(4, features // reduction)  # of one rectifier nothing may be left
         self.conv_du = nn.Sequential(
             nn.Conv2d(features, narrow, 1), nn.ReLU(), nn.Conv2d(narrow, features, 1), nn.Sigmoid()
         )

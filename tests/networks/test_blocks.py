@@ -10,6 +10,7 @@ from dualsr_cli.networks._rows import by_rows, cut, gather
 from dualsr_cli.networks.blocks import (
     AttentionBlock,
     AttentionGroup,
+    ChannelAttention,
     PixelShuffle,
     ResidualGroup,
     pad_to,
@@ -91,6 +92,11 @@ def test_bands_of_rows_give_the_whole(rows: int, height: int) -> None:
         found = gather(by_rows(*layers), cut(x, rows), 3 * height)
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.equal(x, image(2, 4, height, 6))
+
+
+@pytest.mark.parametrize(("features", "narrow"), [(8, 4), (24, 4), (64, 4), (128, 8)])
+def test_channel_attention_keeps_enough_rectifiers_to_see_by(features: int, narrow: int) -> None:
+    assert ChannelAttention(features).conv_du[0].weight.shape == (narrow, features, 1, 1)
 
 
 def test_attention_that_is_off_leaves_its_parameters_out() -> None:

@@ -241,7 +241,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name
         assert bool(weight.grad.isfinite().all()), name
-        # A gate's only two rectified numbers may both be 0, and then it waits for other images.
+        # A gate's four rectified numbers may all be 0, and then it waits for other images.
         if "channel_attention" not in name:
             assert bool(weight.grad.any()), name
 

@@ -421,3 +421,8 @@ def test_matching_features_start_from_vgg16() -> None:
     assert torch.allclose(found, expected, atol=1e-4)
     trained = {name for name, value in encoder.named_parameters() if value.requires_grad}
     assert trained == {name for name, _ in encoder.named_parameters() if "sub_mean" not in name}
+
+
+if __name__ == "__main__":  # makes the golden file anew, where the network is meant to change
+    arrays: dict[str, Any] = golden(seeded(KeDuSRConfig()), seeded(KeDuSRConfig.compact()))
+    np.savez_compressed(GOLDEN, **arrays)
