@@ -25,6 +25,9 @@ _STD = (0.229, 0.224, 0.225)
 _SLOPE = 0.2
 _MATCH_CHANNELS = 16
 _REACH = 2  # places around one that its matching features depend on
+_KEYS = 128
+"""Side of the squares in which keys are made: always the same, as queries' are. In others features
+are rounded otherwise, and of patches that are equally like a query another one would be found."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,7 @@ class DCSR(Network[Encoded]):
                 f"{right - left}"
             )
         lr, ref = _filled(inputs.lr, step), _filled(inputs.ref, scale * step)
-        found = self.match(lr, ref, inputs.box, tile)
+        found = self.match(lr, ref, inputs.box)
         height, width = inputs.lr.shape[2:]
         return Encoded(lr, found, self.encode_reference(ref, tile), (height, width))
 
@@ -232,9 +235,7 @@ class DCSR(Network[Encoded]):
         *made, high_band = assembled(size, tile, parts)
         return Reference(tuple(made[: len(factors)]), tuple(made[len(factors) :]), high_band)
 
-    def match(
-        self, lr: torch.Tensor, ref: torch.Tensor, box: torch.Tensor, tile: int | None = None
-    ) -> Correspondence:
+    def match(self, lr: torch.Tensor, ref: torch.Tensor, box: torch.Tensor) -> Correspondence:
         """The search, square by square, of eq. 1: index map P and confidence map C.
 
         lr: (B, 3, H, W), sides multiples of `step`; ref: (B, 3, h, w), those of scale * step; box:
@@ -246,7 +247,7 @@ class DCSR(Network[Encoded]):
         selection finds.
         """
         config = self.config
-        key = self.key(ref, tile)
+        key = self.key(ref)
         prepared = self.feature_match.prepare(lr)
         size = [side // 2 for side in prepared.shape[2:]]
         side = config.tile // config.step
@@ -272,11 +273,11 @@ class DCSR(Network[Encoded]):
         index, similarity = (torch.cat(maps, dim=1) for maps in zip(*rows, strict=True))
         return Correspondence(index, similarity, (key.shape[2], key.shape[3]))
 
-    def key(self, ref: torch.Tensor, tile: int | None = None) -> torch.Tensor:
+    def key(self, ref: torch.Tensor) -> torch.Tensor:
         """The reference's matching features (B, 16, h / (scale * step), w / (scale * step))."""
         prepared = self.feature_match.prepare(F.avg_pool2d(ref, self.config.scale))
         size = [side // 2 for side in prepared.shape[2:]]
-        (key,) = assembled(size, tile, lambda window: [self._matching_features(prepared, window)])
+        (key,) = assembled(size, _KEYS, lambda window: [self._matching_features(prepared, window)])
         return key
 
     def restore(
