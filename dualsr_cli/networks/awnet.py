@@ -89,10 +89,11 @@ class AWnet(Network[Encoded]):
     """`Inputs` -> `Outputs`, RGB; the state dict has the names of the published files.
 
     `ref` and `more_refs` are the N references, all with the same box; what of a reference lies
-    outside the box counts as out of frame. Maps beside the result, of its size: "flow" (B, 2 N),
-    in pixels, x before y; "warped" (B, 3 N), the references where the flow puts them, which the
-    warping loss takes (equation 10); "mask" (B, N), M of equations 6 and 9; "weight" (B, N), how
-    much of a pixel comes from each reference, 0..1 (equation 12).
+    outside the box counts as out of frame. References that come with a `center` are stretched to
+    the result's size. Maps beside the result, of its size: "flow" (B, 2 N), in pixels, x before y;
+    "warped" (B, 3 N), the references where the flow puts them, which the warping loss takes
+    (equation 10); "mask" (B, N), M of equations 6 and 9; "weight" (B, N), how much of a pixel comes
+    from each reference, 0..1 (equation 12).
     """
 
     def __init__(self, config: AWnetConfig) -> None:
@@ -136,21 +137,24 @@ class AWnet(Network[Encoded]):
         The flow is found in single precision at least, whatever that of the weights or of autocast:
         in half precision it is off by tenths of a pixel, and the fusion has most of the work.
         """
-        references = self._references(inputs)
+        references, boxes = self._references(inputs)
         with torch.autocast(inputs.lr.device.type, enabled=False):
-            return self._aligned(inputs, references, tile)
+            return self._aligned(inputs.lr, references, boxes, tile)
 
     def _aligned(
-        self, inputs: Inputs, references: tuple[torch.Tensor, ...], tile: int | None
+        self,
+        lr: torch.Tensor,
+        references: tuple[torch.Tensor, ...],
+        boxes: list[list[int]],
+        tile: int | None,
     ) -> Encoded:
         scale = self.config.scale
-        upscaled = F.interpolate(inputs.lr, scale_factor=scale, mode="bicubic")
+        upscaled = F.interpolate(lr, scale_factor=scale, mode="bicubic")
         if self.training and self.config.noise_variance:
             upscaled = upscaled + self.config.noise_variance**0.5 * torch.randn_like(upscaled)
         height, width = upscaled.shape[2:]
         top, left = (-height % STRIDE) // 2, (-width % STRIDE) // 2
         padding = (left, -width % STRIDE - left, top, -height % STRIDE - top)
-        boxes = [[scale * edge for edge in box] for box in inputs.box.tolist()]
         shown = [_padded_box(box, (height, width), padding) for box in boxes]
         # A pixel of the flow takes as many numbers as some dozen pixels of the result in the U-net.
         pixels = None if tile is None else scale * tile
@@ -242,17 +246,22 @@ class AWnet(Network[Encoded]):
             insides.append(inside)
         return torch.cat(warped, 1), torch.cat(insides, 1)
 
-    def _references(self, inputs: Inputs) -> tuple[torch.Tensor, ...]:
+    def _references(self, inputs: Inputs) -> tuple[tuple[torch.Tensor, ...], list[list[int]]]:
+        """The references, and the box of each image in pixels of the result."""
         references = (inputs.ref, *inputs.more_refs)
         if len(references) != self.config.references:
             raise ValueError(f"{len(references)} references where {self.config.references} belong")
-        batch, channels = inputs.lr.shape[:2]
-        top, left, bottom, right = (self.config.scale * edge for edge in inputs.box[0].tolist())
-        expected = (batch, channels, bottom - top, right - left)
+        scale, batch = self.config.scale, len(inputs.lr)
+        expected = (batch, 3, *(scale * side for side in inputs.lr_center().shape[2:]))
         for reference in references:
             if reference.shape != expected:
                 raise ValueError(f"a reference is {tuple(reference.shape)}, not {expected}")
-        return references
+        if inputs.center is None:
+            return references, [[scale * edge for edge in box] for box in inputs.box.tolist()]
+        # Where in the frame they belong the flow alone can tell: they are laid on all of it.
+        size = [scale * side for side in inputs.lr.shape[2:]]
+        laid = (F.interpolate(reference, size, mode="bicubic") for reference in references)
+        return tuple(laid), [[0, 0, *size]] * batch
 
 
 class FusionNet(nn.Module):

@@ -187,11 +187,10 @@ class DCSR(Network[Encoded]):
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
         """The matches and what they may take over."""
         scale, step = self.config.scale, self.config.step
-        top, left, bottom, right = inputs.box[0].tolist()
-        if inputs.ref.shape[2:] != (scale * (bottom - top), scale * (right - left)):
+        height, width = inputs.lr_center().shape[2:]
+        if inputs.ref.shape[2:] != (scale * height, scale * width):
             raise ValueError(
-                f"ref {tuple(inputs.ref.shape)} is not {scale} x its box of {bottom - top} x "
-                f"{right - left}"
+                f"ref {tuple(inputs.ref.shape)} is not {scale} x its box of {height} x {width}"
             )
         lr, ref = _filled(inputs.lr, step), _filled(inputs.ref, scale * step)
         found = self.match(lr, ref, inputs.box)
@@ -326,10 +325,11 @@ class DCSR(Network[Encoded]):
         tile, step, scale = config.tile, config.step, config.scale
         starts = [range(0, side, tile) for side in lr.shape[2:]]
         boxes = box.tolist()
-        # For each image and axis: which squares lie in the box, or less than a square from it.
+        # For each image and axis: which squares lie in the box, or less than a square from it. None
+        # do where it is empty, that of a reference of which no one knows the place (CUFED5).
         near = [
             [
-                [low - 2 * tile < start < high + tile for start in axis]
+                [low < high and low - 2 * tile < start < high + tile for start in axis]
                 for low, high, axis in zip(corners[:2], corners[2:], starts, strict=True)
             ]
             for corners in boxes

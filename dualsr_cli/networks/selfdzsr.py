@@ -222,8 +222,8 @@ class SelfDZSR(Network[Encoded]):
         return warped
 
     def _check_sizes(self, inputs: Inputs) -> None:
-        top, left, bottom, right = (self.config.scale * side for side in inputs.box[0].tolist())
-        if inputs.ref.shape[2:] != (bottom - top, right - left):
+        shown = [self.config.scale * side for side in inputs.lr_center().shape[2:]]
+        if list(inputs.ref.shape[2:]) != shown:
             raise ValueError(f"ref {tuple(inputs.ref.shape)} is not {self.config.scale} x its box")
 
     def _learn(self, inputs: Inputs, noise: torch.Tensor | None) -> Outputs:

@@ -6,6 +6,7 @@ window that failed is made again in parts, and all others as small.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
@@ -30,15 +31,15 @@ def plan(network: Network[Any], inputs: Inputs, memory: int) -> int:
     A multiple of CELL, LEAST..MOST. Raises UsageError where not even the smallest windows fit.
     """
     height, width = inputs.lr.shape[2:]
-    top, left, bottom, right = inputs.box[0].tolist()
+    seen = math.prod(inputs.ref.shape[2:]) / network.scale**2
     size = inputs.lr.element_size() * len(inputs.lr)
     needs = network.memory
-    held = needs.image * height * width + needs.reference * (bottom - top) * (right - left)
+    held = needs.image * height * width + needs.reference * seen
     around = 2 * network.margin
 
     def bytes_of(tile: int) -> float:
-        seen = min(height, tile + around) * min(width, tile + around)
-        return float(size * (held + needs.window * seen))
+        window = min(height, tile + around) * min(width, tile + around)
+        return float(size * (held + needs.window * window))
 
     for tile in range(MOST, LEAST - 1, -CELL):
         if bytes_of(tile) <= memory:

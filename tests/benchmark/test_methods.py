@@ -167,6 +167,22 @@ def test_what_cannot_be_aligned_is_enlarged_without_it(
         assert np.array_equal(made.pixels, alone)
 
 
+@pytest.mark.parametrize("architecture", ["awnet", "dcsr", "selfdzsr"])
+def test_a_reference_of_another_scene_needs_no_place(
+    tmp_path: Path, network: Callable[..., Network[Any]], architecture: str
+) -> None:
+    """CUFED5's, which no alignment could lay on the photo."""
+    name = f"{architecture}-x4"
+    network(name, architecture, compact=True, scale=4)
+    MINIATURES["cufed5"](tmp_path)
+    results = []
+    for part in ("L1", "L4"):
+        sample = load(find_cases("cufed5", tmp_path, part=part).cases[0])
+        results.append(run_method(find_method(name), sample, never, CPU).pixels)
+        assert sample.hr is not None and results[-1].shape == sample.hr.pixels.shape
+    assert not np.array_equal(*results)
+
+
 def test_who_is_asked_for_and_who_is_there(network: Callable[..., Network[Any]]) -> None:
     network("own-x4", "dcsr", scale=4, n_feats=8, blocks=2, match_feats=8)
     found = find_method("own-x4")

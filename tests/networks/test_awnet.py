@@ -102,6 +102,17 @@ def test_two_references_have_53_channels() -> None:
     assert shapes["mask_head.weight"].shape[1] == 19
 
 
+@torch.no_grad()
+def test_references_without_a_place_are_laid_on_all_of_the_frame() -> None:
+    network, given = seeded(TINY), inputs(16, 24)
+    center = random(1, 3, 18, 20, seed=4)
+    beside = replace(given, ref=upscaled(center), center=center, box=torch.zeros_like(given.box))
+    stretched = F.interpolate(beside.ref, (64, 96), mode="bicubic")
+    assert torch.equal(network(beside).sr, network(replace(given, ref=stretched)).sr)
+    with pytest.raises(ValueError, match="a reference is"):
+        network(replace(beside, ref=given.ref))
+
+
 @pytest.mark.parametrize("references", [1, 2])
 @torch.no_grad()
 def test_the_result_is_that_of_the_equations(references: int) -> None:

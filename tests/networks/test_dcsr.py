@@ -304,6 +304,20 @@ def test_windows_lie_about_a_tiles_own_place_or_where_it_looks_alike() -> None:
     assert (columns[0, inner, inner] - (own[None, inner] - 72)).abs().float().median() <= 1
 
 
+def test_a_reference_without_a_place_is_searched_where_it_looks_alike() -> None:
+    network = seeded(replace(SMALL, tile=16, reach=4))
+    scene = picture(5, 1, 3, 192, 256)
+    center = F.avg_pool2d(scene, 2)
+    lr = center[..., 40:72, 56:104]
+    inputs = Inputs(lr, scene, torch.zeros(1, 4, dtype=torch.int64), center=center)
+    with torch.no_grad():
+        rows, columns = network.encode(inputs).found.places()
+    inner = slice(4, 28), slice(4, 44)
+    down = rows[0] - torch.arange(32)[:, None] - 40
+    right = columns[0] - torch.arange(48) - 56
+    assert down[inner].abs().float().median() <= 1 and right[inner].abs().float().median() <= 1
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_windows_are_the_whole(name: str) -> None:
     config = replace(CONFIGS[name], tile=16, skip=True)
