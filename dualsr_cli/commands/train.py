@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from dualsr_cli.commands._train_teller import tell_data, tell_end, tell_step
+from dualsr_cli.commands._train_wanted import wanted_of
 from dualsr_cli.commands.config import Config, SaveConfig, save_options
 from dualsr_cli.commands.options import Json, Precision, Quiet, Verbose
 from dualsr_cli.console import Console
@@ -39,11 +40,12 @@ def train(
         ),
     ],
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR",
             help="What to train on: wide and tele photos, triplets as LR/, Ref/ and HR/, sharp "
-            "photographs, a pairs table (CSV), or where the data set lies.",
+            "photographs, a pairs table (CSV), or where the data set lies. Several, of equal "
+            "shares or not: KIND=DIR,DATASET:2=DIR.",
             show_default=False,
         ),
     ] = None,
@@ -133,13 +135,13 @@ def train(
     Examples:
       dualsr train --recipe kedusr-compact --data ~/Pictures/pairs -o runs/pairs
       dualsr train --recipe dualsr-compact --data ~/Pictures/sharp --kind photos -o runs/ours
+      dualsr train --recipe dualsr --data photos=~/sharp,city100=~/data/city100 -o runs/both
       dualsr train --recipe dm3net --dataset dusr-real --data ~/data -o runs/dm3net --workers 8
     """
     from dualsr_cli.reconstruction import resolve_device
     from dualsr_cli.training import (
         Options,
         Order,
-        Wanted,
         changed,
         find_recipe,
         is_first_process,
@@ -147,13 +149,11 @@ def train(
     )
 
     save_options(context, save_config)
-    if kind is not None and dataset:
-        raise UsageError("--kind and --dataset exclude each other: leave one out")
     first = is_first_process()
     console = Console(quiet=quiet or not first, verbose=verbose, json=json and first)
     order = Order(
         changed(find_recipe(recipe), iterations, batch, patch),
-        Wanted(data, dataset, part, kind.value if kind else "", validate),
+        wanted_of(data, dataset, part, kind.value if kind else "", validate),
         output,
         name,
         licence,

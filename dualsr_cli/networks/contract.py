@@ -26,8 +26,10 @@ class Inputs:
     left, bottom, right of what `ref` shows, in pixels of lr; all of a batch have the size (h, w).
     hr: (B, 3, s * H, s * W), the truth, in training. more_refs: further references like `ref`, for
     networks that take several. center: (B, 3, h, w), the part of the wide photo that `ref` shows
-    where `lr` is a patch beside it, as in KeDuSR's training; `box` says nothing then. confidence:
-    (B, 1, s * h, s * w), 0..1, how surely an alignment laid `ref` there; 0 where it shows nothing.
+    where `lr` is a patch of its own, as in KeDuSR's training; `box`, counted from the patch's first
+    pixel, may then lie in it partly or not at all, and is empty where the place is not known.
+    confidence: (B, 1, s * h, s * w), 0..1, how surely an alignment laid `ref` there; 0 where it
+    shows nothing.
     Raises ValueError for shapes that do not fit.
     """
 

@@ -53,14 +53,14 @@ class DualSRConfig:
 
     @classmethod
     def compact(cls) -> DualSRConfig:
-        """For a quarter of the time."""
-        return cls(features=32, blocks=(2, 4), domain=16)
+        """For two processor cores."""
+        return cls(features=48, blocks=(2, 5), domain=24)
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
-    boxes: as in `Inputs`, none where the reference lies on nothing of lr; vector (B, domain).
+    boxes: as in `Inputs`; vector (B, domain).
     """
 
     lr: torch.Tensor
@@ -125,8 +125,8 @@ class DualSR(Network[Encoded]):
         elif list(sure.shape[2:]) != size:
             raise ValueError(f"confidence {tuple(sure.shape)} is not of ref's {size}")
         reference = torch.cat([inputs.ref, sure], dim=1)
-        boxes = inputs.box.tolist() if inputs.center is None else []
-        return Encoded(inputs.lr, reference, boxes, self.domain(center, reference, tile))
+        vector = self.domain(center, reference, tile)
+        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector)
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         height, width = encoded.lr.shape[2:]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,12 +28,14 @@ class Photographs:
 
     `held[i]` is photograph i: its pixels, or the .npy files that they are mapped from, so that an
     object handed to another process carries no pixels. `left_out` has a sentence for each file
-    that is of no use here.
+    that is of no use here. `wides`: of each the same view as a wide lens really showed it, 1 / s of
+    its sides at a scale of s; none where that is to be simulated.
     """
 
     held: tuple[tuple[Rgb | Path, ...], ...]
     names: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    wides: tuple[Rgb | Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.held)
@@ -41,6 +44,22 @@ class Photographs:
         """Photograph `index`, reduced by REDUCTIONS[level]."""
         held = self.held[index][level]
         return _mapped(held) if isinstance(held, Path) else held
+
+    def wide(self, index: int) -> Rgb | None:
+        """The wide photo of photograph `index`, as it is."""
+        if not self.wides:
+            return None
+        held = self.wides[index]
+        return _mapped(held) if isinstance(held, Path) else held
+
+    def only(self, indices: Sequence[int]) -> Photographs:
+        """Some of them."""
+        return replace(
+            self,
+            held=tuple(self.held[index] for index in indices),
+            names=tuple(self.names[index] for index in indices),
+            wides=tuple(self.wides[index] for index in indices) if self.wides else (),
+        )
 
     @staticmethod
     def of(pixels: tuple[Rgb, ...]) -> Photographs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import cv2
@@ -18,6 +19,9 @@ from dualsr_cli.training.recipe import Data
 Bytes = npt.NDArray[np.uint8]
 Rgb = npt.NDArray[np.uint8]  # (height, width, 3)
 Place = npt.NDArray[np.int64]  # row and column of a patch's first pixel
+
+ON = 0.5
+"""Share of the samples "around" whose key patch is the LR patch itself."""
 
 
 class Case(Protocol):
@@ -76,17 +80,21 @@ class Nearby:
     """KeDuSR's training: an LR patch anywhere, and a key patch near it that the reference shows.
 
     patch: height and width of both, LR pixels. offset: least and greatest step from one to the
-    other along each axis. border: LR pixels between the key patch and the box's sides. (KeDuSR,
-    published training; DM3Net and SDDuSR alike.)
+    other along each axis. border: LR pixels between the key patch and the box's sides. on: share
+    of the samples without such a step, whose key patch is the LR patch, or the nearest to it in the
+    box. (KeDuSR, published training; DM3Net and SDDuSR alike, all without `on`.)
     """
 
     patch: tuple[int, int] = (128, 128)
     offset: tuple[int, int] = (32, 96)
     border: int = 10
+    on: float = 0.0
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Inputs:
         place = _place(rng, (0, 0, *case.lr.shape[:2]), self.patch)
         steps = rng.integers(self.offset[0], self.offset[1] + 1, 2) * rng.choice((-1, 1), 2)
+        if rng.random() < self.on:
+            steps[:] = 0
         top, left, bottom, right = case.box
         inner = top + self.border, left + self.border, bottom - self.border, right - self.border
         return _cut(case, place, _within(place + steps, inner, self.patch), self.patch)
@@ -188,6 +196,7 @@ def inside(
 
 CUTTERS: Mapping[str, Callable[[tuple[int, int], tuple[int, int], int], Cutter]] = {
     "nearby": Nearby,
+    "around": partial(Nearby, on=ON),
     "same": Same,
     "laid": Laid,
     "inside": Inside,
@@ -309,13 +318,15 @@ def _cut(case: Case, place: Place, key: Place, patch: tuple[int, int]) -> Inputs
     large = s * patch[0], s * patch[1]
     corner = s * (key - case.box[:2])
     known = _confidence(case)
+    ref = tensor(window(case.ref, corner, large))
+    sure = torch.ones_like(ref[:, :1])
     return Inputs(
         tensor(window(case.lr, place, patch)),
-        tensor(window(case.ref, corner, large)),
-        torch.tensor([[0, 0, *patch]]),
+        ref,
+        torch.from_numpy(np.concatenate([key - place, key - place + patch])[None]),
         None if case.hr is None else tensor(window(case.hr, s * place, large)),
         center=tensor(window(case.lr, key, patch)),
-        confidence=None if known is None else tensor(window(known, corner, large)[..., None]),
+        confidence=sure if known is None else tensor(window(known, corner, large)[..., None]),
     )
 
 

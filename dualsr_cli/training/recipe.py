@@ -20,7 +20,7 @@ ALL = "all"
 """Among the parts of a stage: whatever no other line names."""
 
 KINDS = ("triplets", "pairs", "flow")
-REFERENCES = ("nearby", "same", "laid", "inside")
+REFERENCES = ("nearby", "around", "same", "laid", "inside")
 SHAPES = ("constant", "cosine", "steps")
 
 _MOST_BYTES = 64 << 10  # of a recipe
@@ -36,7 +36,9 @@ class Data:
     kind: "triplets" of LR, Ref and the truth; "pairs" without a truth; "flow", two views with the
     flow between them. patch: height and width of lr. reference: "nearby": `center` and ref show a
     patch of the same size beside it, `offset` (least and most) away along both axes and `border`
-    inside the image, as in KeDuSR; "same": ref shows what lr shows, moved by up to `offset`;
+    inside the image, as in KeDuSR; "around": likewise, but half of the patches that `center` and
+    ref show are lr itself, and what others have in common with it is laid on it; "same": ref shows
+    what lr shows, moved by up to `offset`;
     "laid": lr lies anywhere and ref on it as far as the tele photo reaches, as `dualsr upscale`
     lays it; "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR.
     flips: along both axes. rotations: degrees, one of which is drawn.

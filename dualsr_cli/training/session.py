@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,12 +40,13 @@ _MOST_BYTES = 1 << 20  # of that file
 class Order:
     """What to train, on what, and what to call it.
 
-    folder: where checkpoints and logs go, and what a training that was stopped goes on from. name:
-    of the model, "" for one made of recipe and data. start: see `build_network`.
+    wanted: the place, or the places, that samples come from. folder: where checkpoints and logs go,
+    and what a training that was stopped goes on from. name: of the model, "" for one made of recipe
+    and data. start: see `build_network`.
     """
 
     recipe: Recipe
-    wanted: Wanted
+    wanted: Sequence[Wanted]
     folder: Path
     name: str = ""
     licence: str = "LicenseRef-unknown"
@@ -83,7 +84,8 @@ def run_session(
     aligned. Raises UsageError where the folder holds another training, and all that `open_data`,
     `train` and `add_model` raise.
     """
-    for path in filter(None, (order.wanted.data, order.wanted.validate)):
+    paths = [path for each in order.wanted for path in (each.data, each.validate)]
+    for path in filter(None, paths):
         if order.folder.resolve().is_relative_to(path.resolve()):  # its pictures are no data
             raise UsageError(f"{order.folder} lies in {path}: let -o name a folder outside of it")
     name = _name(order, options)
@@ -91,13 +93,17 @@ def run_session(
     if is_first_process():
         _write_begun(order, options, name)
     opened(data)
+
+    def measured(network: torch.nn.Module) -> dict[str, float]:
+        return measure(network, data.held_out, data.origins)
+
     trained = train(
         order.recipe,
         data.source,
         order.folder,
         options,
         start=order.start,
-        validate=(lambda network: measure(network, data.held_out)) if data.held_out else None,
+        validate=measured if data.held_out else None,
         on_progress=on_progress,
     )
     validation = _last_validation(order.folder) if data.held_out else {}
@@ -112,16 +118,14 @@ def run_session(
 
 def _begun(order: Order, options: Options) -> dict[str, Any]:
     """What must be the same where a training goes on."""
-    wanted = {
-        key: None if value is None else str(value)
-        for key, value in dataclasses.asdict(order.wanted).items()
-    }
-    wanted |= {
-        key: None if path is None else os.path.abspath(path)
-        for key, path in (("data", order.wanted.data), ("validate", order.wanted.validate))
-    }
     told = {
-        **wanted,
+        "data": [
+            {
+                key: os.path.abspath(value) if isinstance(value, Path) else value
+                for key, value in dataclasses.asdict(each).items()
+            }
+            for each in order.wanted
+        ],
         "recipe": dataclasses.asdict(order.recipe),
         "start": dict(order.start),
         "seed": options.seed,
@@ -136,8 +140,7 @@ def _name(order: Order, options: Options) -> str:
         if order.name:
             check_new_name(order.name)
             return order.name
-        source = order.wanted.dataset or (order.wanted.data or Path()).resolve().stem
-        return new_name(order.recipe.name, source)
+        return new_name(order.recipe.name, *(each.name for each in order.wanted))
     before = _read_begun(order.folder)
     name = str(before.pop("name", ""))
     now = _begun(order, options)
@@ -208,8 +211,8 @@ def _kept(order: Order, options: Options, name: str, finished: Finished) -> Mode
 
 
 def _of(order: Order) -> str:
-    """The data by its name, on one line."""
-    name = order.wanted.dataset or (order.wanted.data or Path()).resolve().name
+    """The data by its names, on one line."""
+    name = ", ".join(each.name for each in order.wanted)
     return "".join(letter if letter.isprintable() else "?" for letter in name) or "its data"
 
 

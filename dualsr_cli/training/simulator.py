@@ -1,9 +1,10 @@
 """Sharp photographs -> what a dual camera would have made of them, with the truth, for training.
 
 A patch of a photograph is the truth at the result's resolution, in the wide photo's geometry and
-colours. The wide photo's patch is a shot of it through a wide lens; the reference is another shot
-of it, laid on the wide photo as imperfectly as alignments do. `simulate_pair` makes two whole
-photos instead, for pipelines that align for themselves.
+colours. The wide photo's patch is a shot of it through a wide lens, or what a wide lens really
+showed where somebody took both; the reference is another shot of it, laid on the wide photo as
+imperfectly as alignments do. `simulate_pair` makes two whole photos instead, for pipelines that
+align for themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from dualsr_cli.training._simulator_camera import CameraSettings, Floats, Range,
 from dualsr_cli.training._simulator_pair import PairSettings, SimulatedPair, simulate_pair
 from dualsr_cli.training._simulator_photographs import Photographs, load_photographs
 from dualsr_cli.training._simulator_view import ViewSettings
-from dualsr_cli.training.patches import inside, tensor, window
+from dualsr_cli.training.patches import ON, inside, tensor, window
 from dualsr_cli.training.recipe import Data
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
 Layout = Literal["on", "beside", "inside"]
 _LAYOUTS: Mapping[str, Layout] = {
     "nearby": "beside",
+    "around": "beside",
     "same": "beside",
     "laid": "on",
     "inside": "inside",
@@ -64,8 +66,9 @@ class SimulatorSettings:
     tele pixels for each wide pixel, drawn with even logarithms. layout: "on", the reference lies on
     the patch, as `dualsr upscale` lays it; "beside", it lies on a patch at an `offset` (least and
     most wide pixels along both axes), as KeDuSR trains; "inside", it is a part of the truth, as
-    SelfDZSR trains. halved: share of the patches that are cut from halved photographs. candidates:
-    of so many places that are drawn for a patch the one with the most detail is taken.
+    SelfDZSR trains. on: share of the samples "beside" that have no offset. halved: share of the
+    patches that are cut from halved photographs. candidates: of so many places that are drawn for
+    a patch the one with the most detail is taken.
     """
 
     scale: int = 2
@@ -73,6 +76,7 @@ class SimulatorSettings:
     zoom: Range = (1.5, 5.0)
     layout: Layout = "on"
     offset: tuple[int, int] = (32, 96)
+    on: float = 0.0
     halved: float = 0.5
     candidates: int = 2
     wide: CameraSettings = field(default_factory=CameraSettings)
@@ -125,7 +129,9 @@ class Simulator:
         seed: int = 0,
         length: int = 1000,
     ) -> None:
-        """Raises ValueError where a photograph is too small for the patches."""
+        """Raises ValueError where a photograph is too small for the patches, or its wide photo is
+        not of its size.
+        """
         self.settings = settings
         self._photographs = photographs
         self._seed = seed
@@ -137,6 +143,11 @@ class Simulator:
                     f"{name} has {width} x {height} pixels: patches of {settings.patch} at scale "
                     f"{settings.scale} need {settings.side} a side"
                 )
+            wide = photographs.wide(index)
+            if wide is not None:
+                size = settings.scale * wide.shape[0], settings.scale * wide.shape[1]
+                if size != (height, width):
+                    raise ValueError(f"{name} is not {settings.scale} times its wide photo")
 
     def __len__(self) -> int:
         return self._length
@@ -151,16 +162,18 @@ class Simulator:
         settings = self.settings
         s, size = settings.scale, settings.patch
         # LR patch and key patch in the region that both lie in; mostly one and the same.
-        steps = np.zeros(2, np.int64)
+        steps, on = np.zeros(2, np.int64), settings.layout == "on"
         if settings.layout == "beside":
             low, high = settings.offset
-            steps = rng.integers(low, high + 1, 2) * rng.choice((-1, 1), 2)
+            on = bool(rng.random() < settings.on)
+            if not on:
+                steps = rng.integers(low, high + 1, 2) * rng.choice((-1, 1), 2)
         # The place in the margin is drawn, so that JPEG's blocks lie anyhow.
         inset = rng.integers(_MARGIN // 4, _MARGIN - _MARGIN // 4 + 1, 2)
         patch, key = np.maximum(-steps, 0) + inset, np.maximum(steps, 0) + inset
-        scene = self._scene(rng, np.array(size) + np.abs(steps))
-        light = camera.linear(scene)
-        wide = self._wide(rng, scene, light)
+        scene, wide = self._scene(rng, np.array(size) + np.abs(steps))
+        if wide is None:
+            wide = self._wide(rng, scene)
         lr, under = window(wide, patch, size), window(wide, key, size)
         hr = window(scene, s * patch, (s * size[0], s * size[1]))
         if settings.layout == "inside":
@@ -172,10 +185,12 @@ class Simulator:
 
         moved = view.displacement(settings.view, rng, size, s)
         valid = np.ones(size, np.float32)
-        if settings.layout == "on":
+        if on:
             valid = view.validity(settings.view, rng, size)
         useful = bool(rng.random() >= settings.view.useless)
-        ref = self._reference(rng, scene, light, s * key, moved, useful)
+        # Of the region no more than what lies about the key patch.
+        shown = window(scene, s * (key - inset), (s * (size[0] + _MARGIN), s * (size[1] + _MARGIN)))
+        ref = self._reference(rng, np.ascontiguousarray(shown), s * inset, moved, useful)
         confidence = self._confidence(rng, under, ref, moved, valid, useful)
         sure = cv2.resize(np.maximum(confidence, _DOUBTFUL), ref.shape[1::-1])
         if valid.min() < 1:
@@ -187,49 +202,59 @@ class Simulator:
         inputs = Inputs(
             tensor(lr),
             torch.from_numpy(ref).permute(2, 0, 1)[None].contiguous().clamp_(0, 1),
-            torch.tensor([[0, 0, *size]]),
+            torch.from_numpy(np.concatenate([steps, steps + size])[None]),
             tensor(hr),
             center=tensor(under) if settings.layout == "beside" else None,
             confidence=torch.from_numpy(sure)[None, None],
         )
         return Simulated(inputs, valid, confidence, moved, useful)
 
-    def _scene(self, rng: np.random.Generator, region: npt.NDArray[np.int64]) -> Rgb:
-        """A turned or mirrored piece of a photograph, `region` and margin at the result's scale."""
+    def _scene(
+        self, rng: np.random.Generator, region: npt.NDArray[np.int64]
+    ) -> tuple[Rgb, Rgb | None]:
+        """A turned or mirrored piece of a photograph, `region` and margin at the result's scale,
+        and of its wide photo, if there is one.
+        """
+        s = self.settings.scale
         index = int(rng.integers(len(self._photographs)))
         turn = int(rng.integers(8))
-        size = (region + _MARGIN) * self.settings.scale
+        size = (region + _MARGIN) * s
         height, width = size[::-1] if turn % 2 else size
-        pixels = self._photographs.pixels(index, int(rng.random() < self.settings.halved))
+        wide = self._photographs.wide(index)
+        level = int(rng.random() < self.settings.halved) if wide is None else 0
+        pixels = self._photographs.pixels(index, level)
         if min(pixels.shape[0] - height, pixels.shape[1] - width) < 0:
             pixels = self._photographs.pixels(index)
+        step = 1 if wide is None else s  # the wide photo's pixels are not cut through
         places = [
             (
-                int(rng.integers(pixels.shape[0] - height + 1)),
-                int(rng.integers(pixels.shape[1] - width + 1)),
+                step * int(rng.integers((pixels.shape[0] - height) // step + 1)),
+                step * int(rng.integers((pixels.shape[1] - width) // step + 1)),
             )
             for _ in range(self.settings.candidates)
         ]
         pieces = [pixels[top : top + height, left : left + width] for top, left in places]
-        piece = max(pieces, key=_detail) if len(pieces) > 1 else pieces[0]
-        turned = np.rot90(piece, turn)
-        return np.ascontiguousarray(turned[:, ::-1] if turn >= 4 else turned)
+        best = max(range(len(pieces)), key=lambda n: _detail(pieces[n])) if len(pieces) > 1 else 0
+        if wide is None:
+            return _turned(pieces[best], turn), None
+        top, left = (edge // s for edge in places[best])
+        part = wide[top : top + height // s, left : left + width // s]
+        return _turned(pieces[best], turn), _turned(part, turn)
 
-    def _wide(self, rng: np.random.Generator, scene: Rgb, light: Floats) -> Rgb:
+    def _wide(self, rng: np.random.Generator, scene: Rgb) -> Rgb:
         """The wide photo's file of the whole scene."""
         s = self.settings.scale
         shot = camera.draw(self.settings.wide, rng)
         size = scene.shape[0] // s, scene.shape[1] // s
         if shot.plain:
             return camera.resized(scene, size)
-        seen = camera.blurred(light, shot, _field(rng), s)
+        seen = camera.blurred(camera.linear(scene), shot, _field(rng), s)
         return camera.exposed(seen, size, shot, 1.0, rng)
 
     def _reference(
         self,
         rng: np.random.Generator,
         scene: Rgb,
-        light: Floats,
         corner: npt.NDArray[np.int64],
         moved: Floats,
         useful: bool,
@@ -248,8 +273,7 @@ class Simulator:
         if not useful:
             kind = rng.integers(3)
             if kind == 0:
-                scene = self._scene(rng, np.array(scene.shape[:2]) // s - _MARGIN)
-                light = camera.linear(scene)
+                scene, _ = self._scene(rng, np.array(settings.patch))
             elif kind == 1:
                 return np.full((height, width, 3), rng.uniform(0, 0.03), np.float32)
             else:
@@ -257,11 +281,12 @@ class Simulator:
         zoom = float(np.exp(rng.uniform(*np.log(settings.zoom))))
         share = min(1.0, zoom / s)  # tele pixels kept, for each of the result
         size = round(scene.shape[0] * share), round(scene.shape[1] * share)
-        if softening:
-            light = cv2.GaussianBlur(light, (0, 0), softening)
         if shot.plain and not softening:
             tele = camera.resized(scene, size)
         else:
+            light = camera.linear(scene)
+            if softening:
+                light = cv2.GaussianBlur(light, (0, 0), softening)
             seen = camera.blurred(light, shot, _field(rng), s / zoom)
             # Where the tele has more pixels than the result, each is the mean of several.
             many = max(1.0, zoom / s)
@@ -323,10 +348,17 @@ def simulated(
             patch=(data.patch[0], data.patch[1]),
             layout="on" if still else _LAYOUTS[data.reference],
             offset=(data.offset[0], data.offset[1]),
+            on=ON if data.reference == "around" else 0.0,
         ),
         seed,
         length,
     )
+
+
+def _turned(piece: Rgb, turn: int) -> Rgb:
+    """A piece in one of the eight ways that it can lie."""
+    seen = np.rot90(piece, turn)
+    return np.ascontiguousarray(seen[:, ::-1] if turn >= 4 else seen)
 
 
 def _detail(piece: Rgb) -> float:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from dualsr_cli.files import atomic_writer
 from dualsr_cli.networks import Inputs, build
 from dualsr_cli.photos import Photo, find_pairs, read_pairs_table, read_photo
 from dualsr_cli.training._batches import Source
+from dualsr_cli.training._mixture import Mixture
 from dualsr_cli.training._simulator_photographs import bytes_of
 from dualsr_cli.training.flow_data import SyntheticFlow
 from dualsr_cli.training.own_pairs import half_size, laid, real, telephoto
@@ -49,7 +51,8 @@ class Wanted:
 
     data: a folder, or a pairs table; None: where the data set is known to lie. dataset, part: of
     the bench's layouts. kind: of KINDS, "" for whatever it looks like. validate: what to measure
-    on, of the same kind; None: some of `data` is held out.
+    on, of the same kind; None: some of `data` is held out. share: how often samples come from here
+    where they come from several places.
     """
 
     data: Path | None
@@ -57,14 +60,21 @@ class Wanted:
     part: str = ""
     kind: str = ""
     validate: Path | None = None
+    share: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """Of the data set, or of the folder."""
+        return self.dataset or (self.data or Path()).resolve().stem
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """kind: of KINDS, or a data set's name. told: what it is, for people; doubt: what it may be in
-    place of that, where nobody said. count: pairs, triplets or photographs to train on. left_out: a
-    sentence for each that is of no use. held_out: batches of one with a truth, none where there is
-    too little to hold any out.
+    """kind: of KINDS, a data set's name, or "mixture". told: what it is, for people; doubt: what it
+    may be in place of that, where nobody said. count: pairs, triplets or photographs to train on.
+    left_out: a sentence for each that is of no use. held_out: batches of one with a truth, none
+    where there is too little to hold any out; origins: the name of what each of them is from, of a
+    mixture.
     """
 
     kind: str
@@ -74,11 +84,12 @@ class TrainingData:
     left_out: tuple[str, ...]
     source: Callable[[Stage], Source]
     held_out: tuple[Inputs, ...]
+    origins: tuple[str, ...] = ()
 
 
 def open_data(
     recipe: Recipe,
-    wanted: Wanted,
+    wanted: Sequence[Wanted],
     cache: Path,
     seed: int = 0,
     progress: Progress = lambda stage, done, total: None,
@@ -89,12 +100,34 @@ def open_data(
     share them, and a second start has them at once. Raises UsageError for data that the recipe
     cannot be trained on, InputError where nothing in it is of use, OutputError.
     """
+    parts = [_opened(recipe, each, cache, seed, progress) for each in wanted]
+    if len(parts) == 1:
+        return parts[0]
+    shares = [each.share for each in wanted]
+    return TrainingData(
+        "mixture",
+        "; ".join(f"{each.name}: {part.told}" for each, part in zip(wanted, parts, strict=True)),
+        " ".join(part.doubt for part in parts if part.doubt),
+        sum(part.count for part in parts),
+        tuple(chain.from_iterable(part.left_out for part in parts)),
+        lambda stage: Mixture([part.source(stage) for part in parts], shares, seed),
+        tuple(chain.from_iterable(part.held_out for part in parts)),
+        tuple(each.name for each, part in zip(wanted, parts, strict=True) for _ in part.held_out),
+    )
+
+
+def _opened(
+    recipe: Recipe, wanted: Wanted, cache: Path, seed: int, progress: Progress
+) -> TrainingData:
+    """What is in one place."""
     flow = all(stage.data.kind == "flow" for stage in recipe.stages)
     scale = 1 if flow else build(recipe.architecture, recipe.settings).scale
     if wanted.dataset:
         root = dataset_root(wanted.dataset, wanted.data)
         opened = _Cases(wanted.dataset, wanted.part, root, scale)
         kind, doubt = wanted.dataset, ""
+        if scenes := _scenes(recipe, wanted, root, scale, cache, seed, progress):
+            return scenes
     else:
         root = _named(wanted)
         kind, doubt = (wanted.kind, "") if wanted.kind else _looked_at(root)
@@ -108,7 +141,7 @@ def open_data(
     if wanted.validate is not None:
         held = list(opened.items(wanted.validate, progress))
     else:
-        held = items[_FEWEST - 1 :: _EVERY]
+        held = [items[index] for index in _held(len(items))]
         items = [item for item in items if item not in held]
     left_out = list(opened.left_out)
     shelves: dict[str, Shelf] = {}
@@ -169,6 +202,24 @@ class _Cases:
         self.left_out += [str(problem.error) for problem in found.problems]
         for case in found.cases:
             yield _Item(case.name, case.files, partial(_of_case, case))
+
+    def scenes(self, root: Path) -> Iterator[_Item]:
+        """Those of all parts, or of the one that is named, that two lenses took, but no third."""
+        layout = LAYOUTS[self.dataset]
+        split = "train" if "train" in layout.splits else layout.splits[0]
+        scale = self.scale if self.scale in layout.scales else None
+        for part in [self.part] if self.part else layout.parts:
+            try:
+                found = find_cases(self.dataset, root, split=split, part=part, scale=scale)
+            except InputError:  # another camera's photos
+                continue
+            cases = [case for case in found.cases if _lacks_reference(case)]
+            if not cases:
+                return
+            self.left_out += [str(problem.error) for problem in found.problems]
+            for case in cases:
+                name = f"{part}/{case.name}" if part else case.name
+                yield _Item(name, case.files, partial(_of_case, case))
 
     def _own(self, root: Path, progress: Progress) -> Iterator[_Item]:
         if root.is_file():
@@ -251,6 +302,9 @@ def _of_case(case: DatasetCase, way: str, scale: int) -> Triplet:
     if case.scale != scale:
         raise ValueError(f"its scale is {case.scale}, and the network's is {scale}")
     sample = load(case)
+    if way == "scene" and sample.hr is not None:  # as a reference that shows all of it
+        lr = bytes_of(sample.lr)
+        return Triplet(lr, bytes_of(sample.hr), (0, 0, *lr.shape[:2]))
     hr = None if sample.hr is None else bytes_of(sample.hr)
     if sample.registration == "free" or sample.box is None:
         aligned = align(_bytes(sample.lr), _bytes(sample.refs[0]))
@@ -260,6 +314,11 @@ def _of_case(case: DatasetCase, way: str, scale: int) -> Triplet:
         ref, confidence = laid(aligned, box, scale)
         return Triplet(bytes_of(sample.lr), ref, box, hr, confidence)
     return Triplet(bytes_of(sample.lr), bytes_of(sample.refs[0]), sample.box, hr)
+
+
+def _lacks_reference(case: DatasetCase) -> bool:
+    """Whether wide photo and truth are two photos, and the reference a part of the truth."""
+    return case.truth not in (None, case.wide) and set(case.refs) <= {case.truth}
 
 
 def _bytes(photo: Photo) -> Photo:
@@ -368,28 +427,79 @@ def _photographs(
     recipe: Recipe, wanted: Wanted, root: Path, scale: int, cache: Path, seed: int, doubt: str
 ) -> TrainingData:
     """Pairs, or views with their flow, are made of sharp photographs."""
-    sides = []
     for stage in recipe.stages:
         if stage.data.kind == "pairs":
             raise UsageError(
                 f"the stage {stage.name} trains on real pairs: name a folder of wide and tele "
                 "photos, or give --kind pairs"
             )
-        patch = (stage.data.patch[0], stage.data.patch[1])
-        sides.append(max(patch))
-        if stage.data.kind != "flow":
-            reach = (0, stage.data.offset[1])
-            sides.append(SimulatorSettings(scale, patch, layout="beside", offset=reach).side)
-    folder = cache / "photographs"
-    found = load_photographs(root, folder, max(sides))
+    folder, side = cache / "photographs", _side(recipe, scale)
+    found = load_photographs(root, folder, side)
+    held = None
+    if _judged(recipe) is not None and wanted.validate is not None:
+        held = load_photographs(wanted.validate, folder, side)
+    return _taken_again(recipe, found, held, scale, seed, "photos", doubt)
+
+
+def _scenes(
+    recipe: Recipe,
+    wanted: Wanted,
+    root: Path,
+    scale: int,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+) -> TrainingData | None:
+    """References are made of the truth of a data set that has wide photos, but no references.
+
+    None for other data sets and for recipes whose references do not lie "around".
+    """
+    if any(stage.data.reference != "around" for stage in recipe.stages):
+        return None
+    opened = _Cases(wanted.dataset, wanted.part, root, scale)
+    side = _side(recipe, scale)
+
+    def photographs(folder: Path) -> Photographs | None:
+        left_out = opened.left_out
+        items = list(opened.scenes(folder))
+        shelf = _shelf(items, "scene", cache / "cases", scale, left_out, progress)
+        large = []
+        for index, name in enumerate(shelf.names):
+            height, width = shelf[index].ref.shape[:2]
+            if min(height, width) >= side:
+                large.append(index)
+            else:
+                left_out.append(f"{name} has {width} x {height} pixels: {side} a side are needed")
+        found = Photographs(
+            tuple((folder / "ref.npy",) for folder in shelf.folders),
+            shelf.names,
+            tuple(left_out),
+            tuple(folder / "lr.npy" for folder in shelf.folders),
+        )
+        return found.only(large) if large else None
+
+    found = photographs(root)
+    held = None if wanted.validate is None else photographs(wanted.validate)
+    if found is None:
+        return None
+    return _taken_again(recipe, found, held, scale, seed, wanted.dataset, "")
+
+
+def _taken_again(
+    recipe: Recipe,
+    found: Photographs,
+    held: Photographs | None,
+    scale: int,
+    seed: int,
+    kind: str,
+    doubt: str,
+) -> TrainingData:
+    """What the simulator makes of photographs. held: to measure on, if they are not of `found`."""
     judged = _judged(recipe)
-    held = _only(found, ())
-    if judged is not None and wanted.validate is not None:
-        held = load_photographs(wanted.validate, folder, max(sides))
-    elif judged is not None:
-        chosen = range(_FEWEST - 1, len(found), _EVERY)
-        held = _only(found, chosen)
-        found = _only(found, [n for n in range(len(found)) if n not in chosen])
+    if held is None and judged is not None:
+        chosen = _held(len(found))
+        held = found.only(chosen)
+        found = found.only([n for n in range(len(found)) if n not in chosen])
     settings = replace(SimulatorSettings(), scale=max(scale, 2))
 
     def source(stage: Stage) -> Source:
@@ -398,23 +508,34 @@ def _photographs(
         return simulated(found, stage.data, settings, seed)
 
     samples: tuple[Inputs, ...] = ()
-    if judged is not None and len(held):
+    if judged is not None and held:
         data = judged.data
-        if data.reference != "inside":  # as at inference
+        if data.reference not in ("inside", "around"):  # as at inference
             data = replace(data, reference="laid", offset=(0, 0))
         simulator = simulated(held, data, settings, seed, _MOST_HELD)
         samples = tuple(simulator.sample(index, 0) for index in range(_MOST_HELD))
     what = "sharp photographs" if judged is None else "sharp photographs to simulate pairs of"
-    told = f"{len(found)} {what}, {len(held)} held out"
-    return TrainingData("photos", told, doubt, len(found), found.left_out, source, samples)
+    if found.wides:
+        what = f"scenes of {kind} to simulate references of"
+    told = f"{len(found)} {what}, {len(held or ())} held out"
+    return TrainingData(kind, told, doubt, len(found), found.left_out, source, samples)
 
 
-def _only(found: Photographs, indices: Sequence[int]) -> Photographs:
-    return replace(
-        found,
-        held=tuple(found.held[index] for index in indices),
-        names=tuple(found.names[index] for index in indices),
-    )
+def _side(recipe: Recipe, scale: int) -> int:
+    """Pixels that the patches of all stages need on a photograph's short side."""
+    sides = []
+    for stage in recipe.stages:
+        patch = (stage.data.patch[0], stage.data.patch[1])
+        sides.append(max(patch))
+        if stage.data.kind != "flow":
+            reach = (0, stage.data.offset[1])
+            sides.append(SimulatorSettings(scale, patch, layout="beside", offset=reach).side)
+    return max(sides)
+
+
+def _held(count: int) -> range:
+    """The numbers of those that are held out."""
+    return range(_FEWEST - 1, count, _EVERY)
 
 
 def _judged(recipe: Recipe) -> Stage | None:

@@ -48,29 +48,37 @@ def held_out_part(case: Triplet, side: int = _SIDE) -> Inputs:
     )
 
 
-def measure(network: nn.Module, samples: Sequence[Inputs]) -> dict[str, float]:
+def measure(
+    network: nn.Module, samples: Sequence[Inputs], origins: Sequence[str] = ()
+) -> dict[str, float]:
     """Means over batches of one that have a truth: "psnr" and "ssim", of all, "-center" where the
-    reference shows the scene, and "-corner" beside it; "gain", in dB of PSNR, over bicubic.
+    reference shows the scene, and "-corner" beside it; "gain", in dB of PSNR, over bicubic, and
+    with `origins`, a word for each of the samples, "gain-WORD" of those that have it.
 
     The network is in eval mode; gradients are off.
     """
     device = next(network.parameters()).device
     found: dict[str, list[float]] = {}
-    for sample in samples:
+    for number, sample in enumerate(samples):
         assert sample.hr is not None
         truth = _pixels(sample.hr)
         s = sample.hr.shape[2] // sample.lr.shape[2]
         top, left, bottom, right = (s * edge for edge in sample.box[0].tolist())
-        box = None if sample.center is not None else (top, left, bottom, right)
+        # A reference that was made for training may lie beside the patch.
+        height, width = truth.shape[:2]
+        box = (max(0, top), max(0, left), min(height, bottom), min(width, right))
+        nowhere = box[0] >= box[2] or box[1] >= box[3]
         result = _pixels(network(sample.to(device)).sr)
-        scores = score(result, truth, box, _PROTOCOL, metrics=_METRICS)
+        scores = score(result, truth, None if nowhere else box, _PROTOCOL, metrics=_METRICS)
         for region, values in scores.items():
             for metric, value in values.items():
                 name = metric if region == "full" else f"{metric}-{region}"
                 found.setdefault(name, []).append(value)
         plain = _pixels(F.interpolate(sample.lr, scale_factor=s, mode="bicubic"))
         bicubic = score(plain, truth, None, _PROTOCOL, metrics=("psnr",))["full"]["psnr"]
-        found.setdefault("gain", []).append(scores["full"]["psnr"] - bicubic)
+        gain = scores["full"]["psnr"] - bicubic
+        for name in ("gain", *(f"gain-{origin}" for origin in origins[number : number + 1])):
+            found.setdefault(name, []).append(gain)
     return {name: sum(values) / len(values) for name, values in sorted(found.items())}
 
 

@@ -105,6 +105,26 @@ def test_events_and_validation(
     assert code == 2 and "there is a model mine already" in err
 
 
+def test_several_places_are_trained_on_at_once(
+    dualsr: Run, two_pairs: Path, tmp_path: Path, home: Path
+) -> None:
+    triplets = tmp_path / "a=b, c"
+    for name, side in (("LR", 80), ("Ref", 160), ("HR", 160)):
+        (triplets / name).mkdir(parents=True)
+        with Image.open(two_pairs / "a_wide.png") as image:
+            image.resize((side, side)).save(triplets / name / "one.png")
+    words = ["train", "--recipe", "dualsr-compact", "-o", tmp_path / "run", *SMALL]
+    both = f"triplets={triplets},pairs:0.5={two_pairs}"
+    code, out, err = dualsr(*words, "--iterations", "2", "--data", both)
+    assert code == 0, err
+    assert "a=b, c: 1 cases of triplets" in err and "Meine Fotos: 2 pairs" in err
+    name = out.rsplit("--model ", 1)[1].strip()
+    assert name == "dualsr-compact-a-b-c-meine-fotos"
+    assert "a=b, c, Meine Fotos" in (home / "models" / name / "README.md").read_text()
+    code, _, err = dualsr(*words, "--iterations", "2", "--data", both.replace(":0.5", ""))
+    assert code == 2 and "begun with another data" in err
+
+
 def test_ctrl_c_keeps_the_last_checkpoint(two_pairs: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", "--recipe", "dualsr-compact", "--data", str(two_pairs), "-o", str(run)]
@@ -141,6 +161,18 @@ def test_ctrl_c_keeps_the_last_checkpoint(two_pairs: Path, tmp_path: Path) -> No
         (["--recipe", "kedusr", "--data", "HERE", "--start", "spynet"], 2, "is no PART=MODEL"),
         (["--recipe", "kedusr", "--data", "HERE", "--name", "A b"], 2, "is no model's name"),
         (["--recipe", "kedusr", "--dataset", "sample", "--kind", "pairs"], 2, "exclude each other"),
+        (
+            ["--recipe", "dualsr", "--data", "fotos=x"],
+            2,
+            "fotos is neither one of pairs, triplets,",
+        ),
+        (["--recipe", "dualsr", "--data", "photos=x,photos:0=y"], 2, "photos:0=y has a share of 0"),
+        (
+            ["--recipe", "dualsr", "--data", "photos=x", "--kind", "photos"],
+            2,
+            "says all of its data",
+        ),
+        (["--recipe", "dualsr", "--data", "photos=none,city100=x"], 1, "none does not exist"),
     ],
 )
 def test_what_cannot_be_trained_is_a_sentence(

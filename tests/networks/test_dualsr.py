@@ -91,13 +91,36 @@ def test_without_a_confidence_all_of_the_reference_counts() -> None:
     assert torch.equal(network()(given).sr, network()(ones).sr)
 
 
-def test_a_key_patch_beside_the_patch_tells_of_the_lenses_alone() -> None:
+@pytest.mark.parametrize("box", [(-27, 3, 0, 37), (61, -90, 88, -56), (0, 0, 0, 0)])
+def test_a_key_patch_beside_the_patch_tells_of_the_lenses_alone(box: tuple[int, ...]) -> None:
     given = inputs()
-    beside = replace(given, center=image(1, 3, 27, 34, seed=5))
+    center = image(1, 3, 27, 34, seed=5)
+    beside = replace(given, center=center, box=torch.tensor([box]))
     made = network()(beside)
     assert (made.maps["weight"] == 0).all()
     other = network()(replace(beside, ref=1 - given.ref))
     assert not torch.equal(made.sr, other.sr)
+
+
+@pytest.mark.parametrize("box", [(0, 0, 27, 34), (-9, 60, 18, 94), (50, -20, 77, 14)])
+def test_a_key_patch_lies_on_the_patch_as_far_as_its_box_meets_it(box: tuple[int, ...]) -> None:
+    """As what is left of the reference where the rest of it shows nothing of the patch."""
+    net = network()
+    center = image(1, 3, 27, 34, seed=5)
+    given = replace(inputs(), confidence=None, center=center, box=torch.tensor([box]))
+    encoded = net.encode(given)
+    top, left, bottom, right = max(0, box[0]), max(0, box[1]), min(61, box[2]), min(75, box[3])
+    part = encoded.reference[
+        :, :, 2 * (top - box[0]) : 2 * (bottom - box[0]), 2 * (left - box[1]) : 2 * (right - box[1])
+    ]
+    clipped = replace(encoded, reference=part, boxes=[[top, left, bottom, right]])
+    made, expected = (net.render(each, (0, 0, 61, 75)) for each in (encoded, clipped))
+    assert torch.equal(made.sr, expected.sr)
+    weight = made.maps["weight"]
+    assert (weight[:, :, 2 * top : 2 * bottom, 2 * left : 2 * right] > 0).float().mean() > 0.5
+    shown = torch.zeros_like(weight)
+    shown[:, :, max(0, 2 * top - 8) : 2 * bottom + 8, max(0, 2 * left - 8) : 2 * right + 8] = 1
+    assert (weight[shown == 0] == 0).all()
 
 
 def test_a_new_network_begins_at_the_enlarged_photo() -> None:

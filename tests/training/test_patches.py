@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from dualsr_cli.networks import Inputs
 from dualsr_cli.training import Data
 from dualsr_cli.training.patches import (
     CUTTERS,
@@ -41,6 +42,18 @@ def reduced(image: torch.Tensor) -> torch.Tensor:
     return image[..., ::2, ::2]
 
 
+def where_both_are(inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
+    """What lr and center show of the same, as `box` tells it."""
+    top, left, bottom, right = inputs.box[0].tolist()
+    height, width = inputs.lr.shape[2:]
+    rows, columns = (max(0, top), min(height, bottom)), (max(0, left), min(width, right))
+    if rows[0] >= rows[1] or columns[0] >= columns[1]:
+        return torch.zeros(0), torch.zeros(0)
+    own = inputs.lr[..., slice(*rows), slice(*columns)]
+    rows, columns = (rows[0] - top, rows[1] - top), (columns[0] - left, columns[1] - left)
+    return own, inputs.lr_center()[..., slice(*rows), slice(*columns)]
+
+
 def place(image: torch.Tensor) -> tuple[int, int]:
     """Least row and column in a patch."""
     row, column = (image[0, :2].flatten(1).amin(1) * 255).round().int().tolist()
@@ -49,6 +62,7 @@ def place(image: torch.Tensor) -> tuple[int, int]:
 
 CASES = [
     Nearby((32, 32), (8, 24), 4),
+    Nearby((32, 32), (0, 40), on=0.5),
     Same((40, 48), (0, 15)),
     Same((40, 48), (0, 0)),
     Inside((48, 32)),
@@ -65,6 +79,8 @@ def test_what_belongs_together_is_cut_together(cutter: Nearby | Same | Inside) -
         assert inputs.lr.shape[2:] == cutter.patch
         assert torch.equal(reduced(inputs.hr), inputs.lr)
         assert torch.equal(reduced(inputs.ref), inputs.lr_center())
+        if inputs.center is not None:
+            assert torch.equal(*where_both_are(inputs))
 
 
 def test_patches_are_the_same_for_the_same_seeds() -> None:
@@ -90,6 +106,18 @@ def test_kedusr_key_patch_lies_beside_and_in_the_box() -> None:
     assert {(y > 0, x > 0) for y, x in steps} == {
         (a, b) for a in (False, True) for b in (False, True)
     }
+
+
+def test_half_of_the_patches_around_lie_where_the_reference_lies() -> None:
+    case = mapped(200, 240, (0, 0, 200, 240))
+    patches = cut([case], Data(patch=(32, 32), reference="around", offset=(0, 40)))
+    told = [patches.sample(index, 0) for index in range(50)]
+    shares = [where_both_are(inputs)[0].numel() / (3 * 32 * 32) for inputs in told]
+    assert 0.35 < np.mean([share == 1 for share in shares]) < 0.65
+    assert 0 in shares and any(0 < share < 1 for share in shares)
+    for inputs in told:
+        assert inputs.center is not None and inputs.confidence is not None
+        assert (inputs.confidence == 1).all()  # nobody said otherwise
 
 
 def test_dcsr_patch_lies_in_the_box_and_its_reference_a_bit_aside() -> None:

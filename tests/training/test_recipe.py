@@ -78,12 +78,14 @@ def test_each_line_of_a_recipe_says_where_it_is_from(name: str) -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize("name", ["awnet", "dcsr", "dm3net", "kedusr", "sddusr", "selfdzsr"])
+@pytest.mark.parametrize(
+    "name", ["awnet", "dcsr", "dm3net", "dualsr", "kedusr", "sddusr", "selfdzsr"]
+)
 def test_compact_recipes_have_the_compact_configurations(name: str) -> None:
     row = ARCHITECTURES[name]
     config = getattr(importlib.import_module(f"dualsr_cli.networks.{row.module}"), row.config)
     settings = find_recipe(f"{name}-compact").settings
-    chosen = {key: settings[key] for key in ("scale", "identity_drop") if key in settings}
+    chosen = {key: settings[key] for key in ("scale", "scales", "identity_drop") if key in settings}
     assert replace(config(), **settings) == replace(config.compact(), **chosen)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
 from dualsr_cli.errors import InputError
@@ -116,6 +118,44 @@ def test_a_sample_is_what_a_recipe_asks_for(photographs: Photographs) -> None:
     assert made["inside"].ref.equal(part)
     with pytest.raises(ValueError, match="triplets"):
         simulated(photographs, Data(kind="flow"))
+
+
+def test_around_the_patch_the_box_tells_where_the_reference_lies(photographs: Photographs) -> None:
+    data = Data(patch=(32, 48), reference="around", offset=(0, 40))
+    simulator = simulated(photographs, data)
+    boxes = set()
+    for index in range(24):
+        inputs = simulator.sample(index, 0)
+        assert inputs.center is not None and inputs.confidence is not None
+        top, left, bottom, right = inputs.box[0].tolist()
+        assert (bottom - top, right - left) == (32, 48) and max(abs(top), abs(left)) <= 40
+        own = inputs.lr[..., max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+        part = inputs.center[
+            ..., max(0, -top) : max(0, 32 - top), max(0, -left) : max(0, 48 - left)
+        ]
+        assert torch.equal(own, part)
+        boxes.add((top, left))
+    assert (0, 0) in boxes and 8 < len(boxes) < 20
+
+
+def test_a_real_wide_photo_is_cut_with_its_truth(photographs: Photographs) -> None:
+    sharp = tuple(photographs.pixels(index) for index in range(2))
+    wides = tuple(photo[::2, ::2] for photo in sharp)
+    scenes = replace(Photographs.of(sharp), wides=wides)
+    view = replace(EXACT, useless=0.5)
+    simulator = Simulator(
+        scenes,
+        small(zoom=(2.0, 2.0), tele=PLAIN, view=view, layout="beside", offset=(0, 60), on=0.5),
+    )
+    for index in range(12):
+        made = simulator.simulate(index, 0)
+        hr = made.inputs.hr
+        assert hr is not None
+        phases = [hr[..., y::2, x::2] for y in (0, 1) for x in (0, 1)]  # it may be turned
+        assert any(torch.equal(made.inputs.lr, phase) for phase in phases)
+    with pytest.raises(ValueError, match="is not 2 times its wide photo"):
+        Simulator(replace(scenes, wides=wides[::-1]), small())
+    assert scenes.only([1]).wide(0) is wides[1] and photographs.wide(0) is None
 
 
 def test_same_seeds_give_the_same_bytes_in_any_order_and_process(photographs: Photographs) -> None:

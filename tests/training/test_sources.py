@@ -23,6 +23,7 @@ from dualsr_cli.training import (
     open_data,
     sources,
 )
+from dualsr_cli.training._batches import joined
 
 SAMPLES = Path(__file__).parents[2] / "sample_pairs"
 
@@ -49,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(recipe: Recipe, cache: Path, folder: Path | None, **wanted: str) -> TrainingData:
-    return open_data(recipe, Wanted(folder, **wanted), cache)  # type: ignore[arg-type]
+    return open_data(recipe, [Wanted(folder, **wanted)], cache)  # type: ignore[arg-type]
 
 
 def test_ones_own_pairs_are_found_and_some_are_held_out(
@@ -90,12 +91,70 @@ def test_pairs_are_simulated_of_photographs(tmp_path: Path, city: Path, cache: P
     data = opened(recipe, cache, folder)
     assert (data.kind, data.count, len(data.held_out)) == ("photos", 4, 16)
     assert "0 of the 5 photos" in data.doubt and "--kind pairs" in data.doubt
-    corners, train = (data.source(stage).sample(0, 0) for stage in recipe.stages)
-    assert corners.center is not None and train.center is None
+    assert data.source(recipe.stages[0]).sample(0, 0).center is not None
     flow = recipe_of("flow-spynet-compact", 32)
     assert opened(flow, cache, folder).source(flow.stages[0]).sample(0, 0).lr.shape[2] == 32
     with pytest.raises(UsageError, match="adapt trains on real pairs"):
         opened(recipe_of("dcsr-sra-compact"), cache, folder)
+
+
+@pytest.fixture(scope="module")
+def city100(tmp_path_factory: pytest.TempPathFactory, city: Path) -> Path:
+    """A data set of two cameras; the second lies there, with five scenes."""
+    root = tmp_path_factory.mktemp("city100")
+    (root / "nikon").mkdir()
+    with Image.open(city / "0_wide.png") as image:
+        for number in range(5):
+            image.save(root / "nikon" / f"00{number}H.png")
+            image.point([v * 9 // 10 for v in range(256)] * 3).save(root / f"nikon/00{number}L.png")
+    return root
+
+
+def test_real_wide_photos_are_joined_by_references_made_of_the_truth(
+    city100: Path, cache: Path
+) -> None:
+    recipe = recipe_of("dualsr-compact")
+    data = opened(recipe, cache, city100, dataset="city100")
+    assert (data.kind, data.count, len(data.held_out)) == ("city100", 4, 16)
+    sample = data.source(recipe.stages[0]).sample(0, 0)
+    assert sample.hr is not None and sample.center is not None
+    # The wide photo is the truth, a tenth darker.
+    assert float(sample.lr.mean() / sample.hr.mean()) == pytest.approx(0.9, abs=0.02)
+
+
+def test_samples_of_several_places_are_mixed_by_their_shares(
+    tmp_path: Path, city: Path, city100: Path, cache: Path
+) -> None:
+    folder = tmp_path / "sharp"
+    folder.mkdir()
+    for number in range(5):
+        with Image.open(city / "0_wide.png") as image:
+            image.convert("L").convert("RGB").save(folder / f"{number}.png")
+    recipe = recipe_of("dualsr-compact")
+    wanted = [
+        Wanted(folder, kind="photos", share=3),
+        Wanted(city100, dataset="city100"),
+        Wanted(city, kind="pairs"),
+    ]
+    data = open_data(recipe, wanted, cache)
+    assert (data.kind, data.count) == ("mixture", 4 + 4 + 2)
+    assert data.told.startswith("sharp: 4 sharp photographs") and "city100: 4 scenes" in data.told
+    assert data.origins == ("sharp",) * 16 + ("city100",) * 16
+    source = data.source(recipe.stages[0])
+    grey = [
+        float((sample.hr[:, 0] - sample.hr[:, 2]).abs().max()) == 0
+        for sample in (source.sample(index, 0) for index in range(40))
+        if sample.hr is not None
+    ]
+    assert 16 <= sum(grey) <= 32  # of 24
+    again = open_data(recipe, wanted, cache).source(recipe.stages[0])
+    joined([source.sample(index, 1) for index in range(8)])  # all have the same tensors
+    for index in (5, 0, len(source) - 1):
+        assert torch.equal(source.sample(index, 1).ref, again.sample(index, 1).ref)
+    network = build("dualsr", {"compact": True}).eval()
+    with torch.no_grad():
+        found = measure(network, data.held_out[14:18], data.origins[14:18])
+    assert found["gain"] == pytest.approx((found["gain-sharp"] + found["gain-city100"]) / 2)
 
 
 def test_data_sets_and_triplets_are_taken_in_the_benchs_layouts(

@@ -65,8 +65,10 @@ class Sample:
 )
 def test_the_loss_of_each_compact_recipe_falls(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
+    # Without a warm-up the first steps at full rates may lead anywhere.
+    slow = Schedule("steps", steps=(0,), factor=0.25)
     stages = tuple(
-        replace(stage, iterations=STEPS, batch=1, schedule=Schedule()) for stage in recipe.stages
+        replace(stage, iterations=STEPS, batch=1, schedule=slow) for stage in recipe.stages
     )
     side = SIDES.get(name.removesuffix("-compact"), 16)
     scale = 1 if recipe.part else int(recipe.settings.get("scale", 2))
