@@ -16,7 +16,7 @@ from dualsr_cli.commands.options import Json, Precision, Quiet, Verbose
 from dualsr_cli.console import Console
 from dualsr_cli.errors import UsageError
 
-_SAVE_EVERY = 100  # iterations: as many are lost at most where a training is stopped
+_SAVE_EVERY = 100  # iterations: as many are lost at most where a training is killed
 
 
 class Kind(str, Enum):
@@ -180,7 +180,7 @@ def train(
                 on_progress=lambda progress: tell_step(console, shown, progress),
             )
     except KeyboardInterrupt:
-        console.say(f"dualsr: the same command goes on from what lies in {output}")
+        console.say(f"dualsr: stopped; the same command goes on from what lies in {output}")
         raise
     if first:
         tell_end(console, finished, order.recipe.part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -81,6 +82,12 @@ def _collate(samples: list[Inputs | str]) -> Inputs | str:
     return failed[0] if failed else joined(whole)
 
 
+def _heedless(worker: int) -> None:
+    """A terminal's Ctrl-C, or the end of a batch job, reaches all: the training process decides."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def batches(source: Source, numbers: Iterator[list[int]], workers: int) -> Iterator[Inputs]:
     """The batches of those samples. workers: processes that make them ahead. Raises DualsrError."""
     # With a generator of its own the loader draws nothing from everybody's.
@@ -90,6 +97,7 @@ def batches(source: Source, numbers: Iterator[list[int]], workers: int) -> Itera
         num_workers=workers,
         collate_fn=_collate,
         generator=torch.Generator(),
+        worker_init_fn=_heedless,
     )
     for batch in loader:
         if isinstance(batch, str):

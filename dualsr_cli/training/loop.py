@@ -99,12 +99,15 @@ def train(
     start: Mapping[str, str] | None = None,
     validate: Validate | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train by a recipe in `folder`, or go on with what lies there.
 
     source_of: opens a stage's source of samples. start: see `build_network`. validate: measures the
     network, which is in eval mode, without gradients, on the first process; its names stay the
-    same. Raises UsageError, InputError, OutputError, and DualsrError where training cannot go on.
+    same. stop: asked in each iteration; once it says so, a checkpoint is written after it and
+    KeyboardInterrupt raised. Raises UsageError, InputError, OutputError, and DualsrError where
+    training cannot go on.
     """
     options = options or Options()
     processes = Processes.join(options.device)
@@ -113,7 +116,7 @@ def train(
         begin = 0
         for number, stage in enumerate(recipe.stages):
             if run.step < begin + stage.iterations:
-                run.train_stage(number, begin, source_of(stage), validate, on_progress)
+                run.train_stage(number, begin, source_of(stage), validate, on_progress, stop)
             begin += stage.iterations
         processes.wait()
         return run.finish()
@@ -161,6 +164,7 @@ class _Run:
         source: Source,
         validate: Validate | None,
         on_progress: Callable[[Progress], None] | None,
+        stop: Callable[[], bool],
     ) -> None:
         """What is left of a stage that begins at iteration `begin`."""
         options, processes = self.options, self.processes
@@ -191,7 +195,8 @@ class _Run:
                         raise
                 # Out of the handler, which holds on to the memory of what failed.
                 raise _too_large(inputs, learner.fitting(inputs, iteration), processes.device)
-            processes.add_up([*learner.gradients(), values])
+            stopping = torch.full_like(values[:1], float(stop()))  # all processes end together
+            processes.add_up([*learner.gradients(), values, stopping])
             loss = float(values[-1])
             norm, finite = learner.clip()
             if not (finite and math.isfinite(loss)):
@@ -216,10 +221,12 @@ class _Run:
             if self._due(options.log_every) or done:
                 self._log(stage, learner, iteration, rate, norm, totals / count)
                 totals, count = torch.zeros_like(totals), 0
-            if self._due(options.save_every) or done:
+            if self._due(options.save_every) or done or bool(stopping):
                 self._save(number, learner)
             if self._due(options.picture_every) and self.logs is not None:
                 self.logs.picture(self.step, inputs, outputs)
+            if bool(stopping) and not done:
+                raise KeyboardInterrupt
             if validate is not None and (self._due(options.validate_every) or done):
                 self._validate(validate)
             if on_progress is not None and processes.first:

@@ -18,6 +18,7 @@ import dualsr_cli
 from dualsr_cli.benchmark import machine_facts
 from dualsr_cli.errors import InputError, UsageError
 from dualsr_cli.files import atomic_writer, input_file
+from dualsr_cli.jobs import Stop
 from dualsr_cli.networks import (
     Model,
     add_model,
@@ -81,8 +82,9 @@ def run_session(
     """Train by an order, or go on with what lies in its folder, and keep the model.
 
     opened: told of the data before training begins. preparing: of files as they are read and
-    aligned. Raises UsageError where the folder holds another training, and all that `open_data`,
-    `train` and `add_model` raise.
+    aligned. Ctrl-C and SIGTERM end a training with a checkpoint of its last iteration and
+    KeyboardInterrupt, the second time at once. Raises UsageError where the folder holds another
+    training, and all that `open_data`, `train` and `add_model` raise.
     """
     paths = [path for each in order.wanted for path in (each.data, each.validate)]
     for path in filter(None, paths):
@@ -97,15 +99,17 @@ def run_session(
     def measured(network: torch.nn.Module) -> dict[str, float]:
         return measure(network, data.held_out, data.origins)
 
-    trained = train(
-        order.recipe,
-        data.source,
-        order.folder,
-        options,
-        start=order.start,
-        validate=measured if data.held_out else None,
-        on_progress=on_progress,
-    )
+    with Stop().signals() as stop:
+        trained = train(
+            order.recipe,
+            data.source,
+            order.folder,
+            options,
+            start=order.start,
+            validate=measured if data.held_out else None,
+            on_progress=on_progress,
+            stop=lambda: stop.asked,
+        )
     validation = _last_validation(order.folder) if data.held_out else {}
     model = None
     if not order.recipe.part and is_first_process():

@@ -20,6 +20,19 @@ from .conftest import Run
 
 SMALL = ["--patch", "16", "--batch", "2", "--device", "cpu", "--seed", "1"]
 
+TINY = """
+source: a test
+architecture: dualsr
+settings: {features: 4, blocks: [0, 1], domain: 2, scales: [2]}
+data: {reference: around, offset: [0, 8]}
+batch: 2
+stages:
+  - name: train
+    iterations: 1000000
+    rates: {all: 1e-4}
+    losses: [{loss: l1}]
+"""
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -125,30 +138,34 @@ def test_several_places_are_trained_on_at_once(
     assert code == 2 and "begun with another data" in err
 
 
-def test_ctrl_c_keeps_the_last_checkpoint(two_pairs: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    words = ["train", "--recipe", "dualsr-compact", "--data", str(two_pairs), "-o", str(run)]
-    words += [*SMALL, "--iterations", "1000000", "--json"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "dualsr_cli", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        for line in process.stdout:
-            if json.loads(line)["step"] >= 100:
-                break
-        process.send_signal(signal.SIGINT)
-        process.stdout.read()
-        err = process.stderr.read()
-    assert process.returncode == 130
-    assert "the same command goes on" in err and "Traceback" not in err
-    checkpoint = max((run / "checkpoints").iterdir())
-    assert int(checkpoint.name) >= 100
-    assert read_weights(checkpoint / "weights.safetensors")
+def test_a_stop_keeps_the_last_iteration(two_pairs: Path, tmp_path: Path) -> None:
+    """By SIGTERM to all of its processes, then by Ctrl-C, each long before a checkpoint is due."""
+    run, recipe = tmp_path / "run", tmp_path / "tiny.yaml"
+    recipe.write_text(TINY)
+    words = ["train", "--recipe", str(recipe), "--data", str(two_pairs), "-o", str(run), *SMALL]
+    words += ["--workers", "1", "--json"]
+    reached = 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(
+            [sys.executable, "-m", "dualsr_cli", *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        ) as process:
+            assert process.stdout is not None and process.stderr is not None
+            told = json.loads(process.stdout.readline())["step"]
+            assert told == (reached // 50 + 1) * 50  # it went on from where it was stopped
+            os.killpg(process.pid, number)
+            process.stdout.read()
+            err = process.stderr.read()
+        assert process.returncode == 130
+        assert "stopped; the same command goes on" in err and "Traceback" not in err
+        checkpoint = max((run / "checkpoints").iterdir())
+        reached = int(checkpoint.name)
+        assert told <= reached < told + 50
+        assert read_weights(checkpoint / "weights.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,19 @@ def test_killed_and_started_again_gives_the_same_bytes(uninterrupted: Path, tmp_
     assert rows(tmp_path) == rows(uninterrupted)
 
 
+def test_stopped_in_any_iteration_it_goes_on_from_there(
+    uninterrupted: Path, tmp_path: Path
+) -> None:
+    asked = iter(step == 3 for step in range(1, 99))
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny.RECIPE, lambda _: tiny.Noise(), tmp_path, tiny.OPTIONS, stop=lambda: next(asked))
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["000000002", "000000003"]
+    weights = tiny.run(tmp_path).weights
+    assert weights.read_bytes() == (uninterrupted / weights.name).read_bytes()
+    assert rows(tmp_path) == rows(uninterrupted)
+
+
 def test_two_processes_are_one(uninterrupted: Path, tmp_path: Path) -> None:
     """At the same batch, the same loss, and weights that differ by the order of sums."""
     start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
