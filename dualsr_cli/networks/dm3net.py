@@ -39,7 +39,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.matching import Correspondence, prune_keys, reassemble, search
+from dualsr_cli.matching import Correspondence, Values, prune_keys, reassemble, search
 from dualsr_cli.networks._dm3net_modulation import DMIR, GROUPS, PriorExtractor, Statistics
 from dualsr_cli.networks._pooled import channels_last, encode_by_windows, enlarged
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
@@ -108,15 +108,15 @@ class Encoded:
     """What is made once for an image, for inference.
 
     lr: (B, 3, H, W), H and W made multiples of 4. features: (B, F, H, W), the LR's. found: for each
-    scale 1 / s of `_SCALES` the matches (B, H / s, W / s). value: (B, F, 2 * h, 2 * w), the aligned
-    reference's features. embedding: (B, E), of the LR's centre and the reference. statistics: of
-    what the reconstruction takes.
+    scale 1 / s of `_SCALES` the matches (B, H / s, W / s). values: for each scale the aligned
+    reference's features (B, F, 2 * h, 2 * w), laid out. embedding: (B, E), of the LR's centre and
+    the reference. statistics: of what the reconstruction takes.
     """
 
     lr: torch.Tensor
     features: torch.Tensor
     found: tuple[Correspondence, ...]
-    value: torch.Tensor
+    values: tuple[Values, ...]
     embedding: torch.Tensor
     statistics: Statistics
 
@@ -159,12 +159,11 @@ class DM3Net(Network[Encoded]):
 
     @property
     def memory(self) -> Memory:
-        # Peak resident memory of a process, of LR 256 x 256 and 384 x 384 in windows of 64, 192 and
-        # 384 pixels, with references of 32 x 32 pixels and of all of it; the differences, as some
-        # 0.2 GiB are there in any case. For a while three maps of an encoder are held: the
-        # reference's, then the LR's beside the value.
+        # For a while three maps of the LR's encoder are held, and later four of the reference's
+        # features with one of the LR's: as they are, and laid out for three scales. Of a window:
+        # peaks of processes that encoded photos and rendered windows of two sizes.
         features = self.config.features
-        return Memory(image=3 * features + 9, reference=9 * features, window=22 * features)
+        return Memory(image=3 * features + 9, reference=14 * features, window=22 * features)
 
     def forward(self, inputs: Inputs) -> Outputs:
         if self.training:
@@ -182,7 +181,11 @@ class DM3Net(Network[Encoded]):
             similarity(query.float(), key.float(), matches)  # eq. 4
             for query, key, matches in zip(queries, keys, found, strict=True)
         ]
-        features = self._combine(self.lr_encoder(lr), value, found, confidence)
+
+        def stitched(number: int) -> torch.Tensor:
+            return reassemble(value, found[number], patch=_PATCH, scale=_UP * _SCALES[number])
+
+        features = self._combine(self.lr_encoder(lr), stitched, confidence)
         statistics = Statistics.of([features])
         height, width = inputs.lr.shape[2:]
 
@@ -205,19 +208,21 @@ class DM3Net(Network[Encoded]):
         value = self._aligned(center, ref, tile)
         found = self._match(lr, center, lr_center, tile)
         features = encode_by_windows(self.lr_encoder, lr, tile)
+        values = tuple(Values(value, patch=_PATCH, scale=_UP * scale) for scale in _SCALES)
+        del value  # it lies in `values` from here on
 
         def combined() -> Iterator[torch.Tensor]:
             for window in windows(lr.shape[2], lr.shape[3], tile):
                 near = grown(window, _COMBINED, lr.shape[2:])
-                made = self._combine_part(features, value, found, near)
+                made = self._combine_part(features, values, found, near)
                 yield cut(made, scaled(within(window, near), _UP))
 
-        return Encoded(lr, features, found, value, embedding, Statistics.of(combined()))
+        return Encoded(lr, features, found, values, embedding, Statistics.of(combined()))
 
     @torch.no_grad()
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         near = grown(window, self.margin, encoded.lr.shape[2:])
-        features = self._combine_part(encoded.features, encoded.value, encoded.found, near)
+        features = self._combine_part(encoded.features, encoded.values, encoded.found, near)
         sr = self._reconstruct(
             features, cut(encoded.lr, near), encoded.embedding, encoded.statistics
         )
@@ -290,7 +295,7 @@ class DM3Net(Network[Encoded]):
     def _combine_part(
         self,
         features: torch.Tensor,
-        value: torch.Tensor,
+        values: Sequence[Values],
         found: Sequence[Correspondence],
         window: Window,
     ) -> torch.Tensor:
@@ -298,30 +303,32 @@ class DM3Net(Network[Encoded]):
         parts = []
         for scale, matches in zip(_SCALES, found, strict=True):
             cells = reduced(window, scale)
-            index, similarity = (
-                cut(values, cells) for values in (matches.index, matches.similarity)
-            )
+            index, similarity = (cut(maps, cells) for maps in (matches.index, matches.similarity))
             parts.append(replace(matches, index=index, similarity=similarity))
         confidence = [matches.similarity[:, None] for matches in parts]
-        return self._combine(cut(features, window), value, parts, confidence)
+        return self._combine(
+            cut(features, window),
+            lambda number: values[number].reassemble(parts[number]),
+            confidence,
+        )
 
     def _combine(
         self,
         features: torch.Tensor,
-        value: torch.Tensor,
-        found: Sequence[Correspondence],
+        stitched: Callable[[int], torch.Tensor],
         confidence: Sequence[torch.Tensor],
     ) -> torch.Tensor:
         """(B, 2 * F, 2 * H, 2 * W): what matching brings from the reference, and the LR's own.
 
-        features: (B, F, H, W); confidence: for each scale (B, 1, H / s, W / s).
+        features: (B, F, H, W); stitched: gives (B, F, 2 * H, 2 * W) for the number of a scale;
+        confidence: for each scale (B, 1, H / s, W / s).
         """
 
         def warped(number: int) -> torch.Tensor:
+            values = channels_last(stitched(number))
             up = _UP * _SCALES[number]
-            stitched = channels_last(reassemble(value, found[number], patch=_PATCH, scale=up))
             weight = F.interpolate(confidence[number], scale_factor=up, mode="bilinear")
-            return stitched * weight.to(stitched.dtype)
+            return values * weight.to(values.dtype)
 
         fused = self.fusion_head(warped)
         return torch.cat([fused, channels_last(self.upsample(features))], dim=1)

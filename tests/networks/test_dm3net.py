@@ -86,7 +86,7 @@ def photos(
 def combined(network: DM3Net, encoded: Encoded) -> torch.Tensor:
     """What the reconstruction takes, of the whole image."""
     window = (0, 0, *encoded.features.shape[2:])
-    return network._combine_part(encoded.features, encoded.value, encoded.found, window)
+    return network._combine_part(encoded.features, encoded.values, encoded.found, window)
 
 
 def golden_values(network: DM3Net) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,6 +133,7 @@ def test_matching_is_that_of_the_dense_formulas() -> None:
     network = filled(replace(SMALL, prune=False))
     inputs = photos((20, 28), (4, 8, 16, 24))
     encoded = network.encode(inputs)
+    aligned = network._aligned(inputs.lr_center(), inputs.ref, None)
     queries, keys = (network.matching_encoder(i) for i in (inputs.lr, inputs.lr_center()))
     warped = []
     for scale, query, key in zip((1, 2, 4), queries, keys, strict=True):
@@ -143,7 +144,7 @@ def test_matching_is_that_of_the_dense_formulas() -> None:
         cosines = patches[1].transpose(1, 2) @ patches[0]  # (1, keys, queries)
         confidence, index = cosines.max(dim=1)  # eq. 3 and 4
         up = 2 * scale
-        value = F.pad(encoded.value, (up, up, up, up), mode="reflect")
+        value = F.pad(aligned, (up, up, up, up), mode="reflect")
         windows = F.unfold(value, 3 * up, stride=up)[:, :, index[0]]
         fold = {
             "output_size": (2 * 20, 2 * 28),
