@@ -1,6 +1,7 @@
-"""The exact search on a processor: blocks of a size that its caches like, both cores at work.
+"""The exact search on a processor: blocks of a size that its caches like, all cores at work.
 
-For every block of queries and keys one sgemm and one pass for the maximum, which is all there is
+Where most patches take part, products of places are added up (see `_rows`). Some few are unfolded:
+for every block of queries and keys one sgemm and one pass for the maximum, which is all there is
 to pay beside the product: where in a block the maximum lies is looked up only for queries that
 have just found a better one, which after n keys happens with the chance 1/n.
 """
@@ -11,7 +12,9 @@ import torch
 
 from dualsr_cli.matching._parallel import workers
 from dualsr_cli.matching._patches import normalised
+from dualsr_cli.matching._rows import search_rows
 
+_FEW = 0.4  # share of all pairs of patches below which unfolding those is quicker
 _QUERIES, _KEYS = 1024, 512  # of one product: 2 MiB of results, which stay in the cache
 _HELD_BYTES = 12 << 20  # of unfolded keys, for which all queries are gone through
 
@@ -29,6 +32,31 @@ def search_cpu(
     query (C, Hq, Wq), key (C, Hk, Wk); the places are sorted, row * W + column, and neither is
     empty. Returns (n,) int64 and (n,) float32.
     """
+    width = query.shape[2]
+    band = int(query_places[0]) // width, int(query_places[-1]) // width + 1
+    pairs = (band[1] - band[0]) * width * key[0].numel()
+    if len(query_places) * len(key_places) < _FEW * pairs:
+        return _search_few(query, key, patch, padding, query_places, key_places)
+    if len(query_places) < query[0].numel():
+        query = torch.nan_to_num(query, 0.0, 0.0, 0.0)
+    mask = None
+    if len(key_places) < key[0].numel():
+        key = torch.nan_to_num(key, 0.0, 0.0, 0.0)
+        mask = torch.zeros(key.shape[1:], dtype=torch.bool)
+        mask.view(-1)[key_places] = True
+    index, similarity = search_rows(query, key, patch, padding, band, mask)
+    places = query_places - band[0] * width
+    return index.view(-1)[places], similarity.view(-1)[places]
+
+
+def _search_few(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    patch: int,
+    padding: str,
+    query_places: torch.Tensor,
+    key_places: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     best = torch.full((len(query_places),), -torch.inf)
     index = torch.zeros(len(query_places), dtype=torch.int64)
     held = max(_KEYS, _HELD_BYTES // (4 * patch * patch * key.shape[0]))

@@ -18,21 +18,12 @@ class Patches:
     def __init__(
         self, features: torch.Tensor, patch: int, padding: str, band: tuple[int, int] | None = None
     ) -> None:
-        channels, height, self._width = features.shape
-        self._first, last = band or (0, height)
-        radius = patch // 2
-        rows = torch.arange(self._first - radius, last + radius, device=features.device)
-        columns = torch.arange(-radius, self._width + radius, device=features.device)
-        mirrored = padding == "reflect"
-        lines = features[:, _inside(rows, height, mirrored and height > radius)]
-        lines = lines[:, :, _inside(columns, self._width, mirrored and self._width > radius)]
-        pixels = lines.to(torch.float32).permute(1, 2, 0).contiguous()
-        if padding == "zeros":
-            pixels[(rows < 0) | (rows >= height)] = 0
-            pixels[:, (columns < 0) | (columns >= self._width)] = 0
+        channels, _, self._width = features.shape
+        self._first = band[0] if band else 0
+        pixels = padded(features, patch, padding, band)
         # Channels come last, so that a row of a patch is one piece of memory: the pieces overlap.
-        self._stride = len(columns)
-        pieces = len(rows) * self._stride - (patch - 1)
+        rows, self._stride = pixels.shape[:2]
+        pieces = rows * self._stride - (patch - 1)
         self._pieces = pixels.as_strided((pieces, patch * channels), (channels, 1))
         self._down = torch.arange(patch, device=features.device) * self._stride
 
@@ -42,6 +33,28 @@ class Patches:
         corners = places + rows * (self._stride - self._width) - self._first * self._stride
         index = corners[:, None] + self._down
         return self._pieces.index_select(0, index.flatten()).view(len(places), -1)
+
+
+def padded(
+    features: torch.Tensor, patch: int, padding: str, band: tuple[int, int] | None = None
+) -> torch.Tensor:
+    """A map (C, H, W), or a band of its rows, with what lies around it: float32, channels last.
+
+    Outside it goes on as `Patches` says: (H + patch - 1, W + patch - 1, C).
+    """
+    _, height, width = features.shape
+    first, last = band or (0, height)
+    radius = patch // 2
+    rows = torch.arange(first - radius, last + radius, device=features.device)
+    columns = torch.arange(-radius, width + radius, device=features.device)
+    mirrored = padding == "reflect"
+    lines = features[:, _inside(rows, height, mirrored and height > radius)]
+    lines = lines[:, :, _inside(columns, width, mirrored and width > radius)]
+    pixels = lines.to(torch.float32).permute(1, 2, 0).contiguous()
+    if padding == "zeros":
+        pixels[(rows < 0) | (rows >= height)] = 0
+        pixels[:, (columns < 0) | (columns >= width)] = 0
+    return pixels
 
 
 def _inside(index: torch.Tensor, size: int, mirrored: bool) -> torch.Tensor:

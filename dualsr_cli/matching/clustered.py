@@ -23,12 +23,13 @@ from dualsr_cli.matching.search import check, places_of
 
 _SAMPLE_PER_CLUSTER = 16  # keys that a cluster's centre is learned from
 _ROUNDS = 4  # of k-means
-_PROBES, _FEW_PROBES = 8, 2  # of clusters by each query
+_PROBES, _FEW_PROBES = 4, 1  # of clusters by each query
 _MANY_QUERIES = 1_000_000
 _PROBED = 1 << 18  # queries that are looked up together: some hundred for each cluster
 _ENERGY, _COMPONENTS = 0.96, 24  # of the keys that components hold at least, and how many at least
 _PATCHES = 4096  # that are unfolded together
 _BLOCK = 512  # patches that are compared with all centres together: in the cache
+_PRODUCTS, _LEAST = 200_000, 16  # that are made at once, and of how many queries at least
 
 
 def search_clustered(
@@ -45,8 +46,8 @@ def search_clustered(
 ) -> Correspondence:
     """Like `search`, but a query may miss its best key for one that is nearly as good.
 
-    clusters: that keys are sorted into, by default 1.5 times the root of their number; probes: how
-    many of them a query looks into, by default 8, or 2 where there are more than a million queries;
+    clusters: that keys are sorted into, by default the root of their number; probes: how many of
+    them a query looks into, by default 4, or 1 where there are more than a million queries;
     components: principal ones that the first look knows a patch by, by default as many as hold most
     of the keys' energy (gradient features: 24 of 144). The similarity is that of the key found. The
     same input gives the same result. Raises ValueError.
@@ -64,7 +65,7 @@ def search_clustered(
             keys = places_of(key[n], patch, padding, key_mask, n)
             if not (len(queries) and len(keys)):
                 continue
-            count = clusters or max(1, round(1.5 * len(keys) ** 0.5))
+            count = clusters or max(1, round(len(keys) ** 0.5))
             tree = _sorted(key[n], patch, padding, keys, count, components, each)
             first = index[n].clone()
             few = _FEW_PROBES if len(queries) > _MANY_QUERIES else _PROBES
@@ -163,12 +164,14 @@ def _probe(
     parts = torch.split(places, _PATCHES)
     reduced = torch.cat([clusters.unfold(query, part) @ clusters.basis for part in parts])
     probed = _nearest(reduced, clusters.centres, min(probes, clusters.centres.shape[1]))
-    # Where in a cluster its best key lies is looked up in the best cluster only: the maximum alone
-    # is several times as quick.
-    values = torch.empty_like(probed, dtype=reduced.dtype)
-    for _, seats, similarity in _visits(clusters, reduced, probed):
-        values.view(-1)[seats] = similarity.amax(dim=1)
-    best = probed.gather(1, values.argmax(dim=1, keepdim=True))
+    best = probed
+    if probed.shape[1] > 1:
+        # Where in a cluster its best key lies is looked up in the best cluster only: the maximum
+        # alone is several times as quick.
+        values = torch.empty_like(probed, dtype=reduced.dtype)
+        for _, seats, similarity in _visits(clusters, reduced, probed):
+            values.view(-1)[seats] = similarity.amax(dim=1)
+        best = probed.gather(1, values.argmax(dim=1, keepdim=True))
     found = torch.empty_like(places)
     for start, seats, similarity in _visits(clusters, reduced, best):
         found[seats] = clusters.places[start + similarity.argmax(dim=1)]
@@ -218,15 +221,23 @@ def _visits(
     clusters: _Clusters, reduced: torch.Tensor, chosen: torch.Tensor
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
     """For each cluster that is chosen (n, k): its first key, where it is chosen, and there the
-    similarity to each of its keys.
+    similarity to each of its keys, which the next one overwrites.
     """
     order = chosen.flatten().argsort(stable=True)
     sizes = torch.bincount(chosen.flatten(), minlength=len(clusters.starts) - 1)
-    for cluster, seats in enumerate(torch.split(order, sizes.tolist())):
-        if len(seats):
-            start, stop = clusters.starts[cluster : cluster + 2]
+    products = reduced.new_empty(0)
+    for cluster, members in enumerate(torch.split(order, sizes.tolist())):
+        start, stop = clusters.starts[cluster : cluster + 2]
+        keys = clusters.reduced[start:stop].t()
+        # Some clusters are large, and a matrix beyond the caches takes several times as long.
+        most = max(_LEAST, _PRODUCTS // (stop - start))
+        for seats in torch.split(members, most) if len(members) else ():
             queries = reduced.index_select(0, seats // chosen.shape[1])
-            yield start, seats, queries @ clusters.reduced[start:stop].t()
+            size = len(seats) * (stop - start)
+            if len(products) < size:
+                products = reduced.new_empty(size)
+            similarity = products[:size].view(len(seats), stop - start)
+            yield start, seats, torch.mm(queries, keys, out=similarity)
 
 
 def _nearest(reduced: torch.Tensor, centres: torch.Tensor, count: int) -> torch.Tensor:

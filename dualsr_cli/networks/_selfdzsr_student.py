@@ -13,7 +13,6 @@ from torch import nn
 
 from dualsr_cli.matching import search
 from dualsr_cli.networks._corners import needed, stretched
-from dualsr_cli.networks._selfdzsr_search import search_rows
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced
 from dualsr_cli.networks.contract import Window
 
@@ -105,11 +104,8 @@ def match(query: torch.Tensor, key: torch.Tensor) -> tuple[torch.Tensor, torch.T
         query, key = query.float(), key.float()
         for features in (query, key):
             F.normalize(features, dim=1, out=features)
-        if query.device.type == "cpu" and bool(query.isfinite().all() & key.isfinite().all()):
-            found = search_rows(query, key)
-        else:
-            own, other = _inner(query), _inner(key)
-            found = search(query, key, padding="zeros", query_mask=own, key_mask=other)
+        own, other = _inner(query), _inner(key)
+        found = search(query, key, padding="zeros", query_mask=own, key_mask=other)
         rows, columns = found.places()
         rows = rows - torch.arange(height, device=rows.device)[:, None]
         columns = columns - torch.arange(width, device=columns.device)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dualsr_cli.matching import Correspondence, search, search_clustered
+from dualsr_cli.matching import Correspondence, _rows, search, search_clustered
 
 
 def unfolded(features: torch.Tensor, patch: int, padding: str) -> torch.Tensor:
@@ -79,6 +79,22 @@ def test_training_and_half_precision_around_it_change_nothing(look) -> None:  # 
 def test_more_keys_and_queries_than_a_block() -> None:
     query, key = noise(1, 4, 40, 70), noise(1, 4, 90, 110, seed=1)
     assert_best(search(query, key), matrix(query, key))
+    mask = torch.zeros(1, 40, 70, dtype=torch.bool)
+    mask[:, ::3, ::2] = True  # so few that their patches are unfolded
+    assert torch.equal(
+        search(query, key, query_mask=mask).index[mask], search(query, key).index[mask]
+    )
+
+
+def test_parts_of_rows_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    query, key = noise(1, 4, 29, 31), noise(1, 4, 17, 23, seed=1)
+    whole = search(query, key)
+    monkeypatch.setattr(_rows, "_PRODUCTS", 1)
+    monkeypatch.setattr(_rows, "_LEAST", 10)
+    monkeypatch.setattr(_rows, "_ROWS", 7)
+    parts = search(query, key)
+    assert torch.equal(parts.index, whole.index)
+    torch.testing.assert_close(parts.similarity, whole.similarity, atol=1e-6, rtol=0)
 
 
 def test_ties_go_to_the_lowest_index() -> None:
@@ -92,10 +108,11 @@ def test_ties_go_to_the_lowest_index() -> None:
     assert torch.equal(found.index.flatten(1), first)
 
 
-def test_masks() -> None:
+@pytest.mark.parametrize("least", [-1.5, 0.5])  # most take part, and few
+def test_masks(least: float) -> None:
     query, key = noise(2, 8, 13, 17), noise(2, 8, 11, 9, seed=1)
-    query_mask = noise(2, 13, 17, seed=2) > 0
-    key_mask = noise(2, 11, 9, seed=3) > 0.5
+    query_mask = noise(2, 13, 17, seed=2) > least
+    key_mask = noise(2, 11, 9, seed=3) > least
     found = search(query, key, query_mask=query_mask, key_mask=key_mask)
     similarity = matrix(query, key).masked_fill(~key_mask.flatten(1)[:, None], -2)
     index = similarity.argmax(dim=2)

@@ -11,11 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.matching import search
 from dualsr_cli.networks import Inputs, load_into, read_weights
 from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, read_by, taps_at
 from dualsr_cli.networks._selfdzsr_degradation import DegradationNetwork, MeanShift
-from dualsr_cli.networks._selfdzsr_search import search_rows
 from dualsr_cli.networks._selfdzsr_student import Student, match, tap_offsets
 from dualsr_cli.networks.contract import Window
 from dualsr_cli.networks.selfdzsr import SelfDZSR, SelfDZSRConfig
@@ -399,24 +397,6 @@ def test_match_finds_what_was_moved() -> None:
     torch.testing.assert_close(offsets[0, :2, 0, 0], torch.tensor([12.0, 8.0]))
     window = tap_offsets(flow, (5, 0, 30, 27))
     torch.testing.assert_close(window, offsets[:, :, 5:30, :27], atol=1e-4, rtol=0)
-
-
-def test_the_search_by_rows_is_that_of_the_engine() -> None:
-    torch.manual_seed(0)
-    query, key = (F.normalize(torch.randn(2, 6, *size), dim=1) for size in ((7, 9), (12, 5)))
-    key[:, :, 8:11] = key[:, :, :3]  # of keys that are the same the first counts
-    query[1, :, 1:4, 2:6] = key[1, :, 8:11, :4]
-    found = search_rows(query, key)
-    masks = {
-        f"{name}_mask": F.pad(torch.ones(2, height - 2, width - 2), (1, 1, 1, 1)).bool()
-        for name, height, width in (("query", 7, 9), ("key", 12, 5))
-    }
-    expected = search(query, key, padding="zeros", **masks)
-    assert torch.equal(found.index, expected.index)
-    assert found.key_size == expected.key_size
-    torch.testing.assert_close(found.similarity, expected.similarity, atol=1e-6, rtol=1e-5)
-    smallest = search_rows(query[:, :, :3, :3], key[:, :, :3, :3])
-    assert smallest.index.flatten(1).amax(1).tolist() == [4, 4]
 
 
 def test_features_that_are_no_numbers_match_nothing() -> None:
