@@ -1,5 +1,7 @@
 """The bench: data sets as they lie, metrics, the papers' protocols and figures, and the report."""
 
+from dualsr_cli.benchmark.ablation_planning import find_ablation, plan_ablation
+from dualsr_cli.benchmark.ablations import ABLATIONS, Grid, Training, Variant, model_name
 from dualsr_cli.benchmark.layouts import (
     LAYOUTS,
     Box,
@@ -14,7 +16,7 @@ from dualsr_cli.benchmark.layouts import (
     load,
 )
 from dualsr_cli.benchmark.machine_facts import machine_facts
-from dualsr_cli.benchmark.methods import Method, Resources
+from dualsr_cli.benchmark.methods import Method, Resources, list_methods
 from dualsr_cli.benchmark.metrics import (
     levels,
     lpips_layers,
@@ -42,6 +44,7 @@ from dualsr_cli.benchmark.results import (
 from dualsr_cli.benchmark.runner import Benched, report_bench, run_bench
 
 __all__ = [
+    "ABLATIONS",
     "LAYOUTS",
     "METRICS",
     "PAPERS",
@@ -55,6 +58,7 @@ __all__ = [
     "Entry",
     "Figure",
     "Found",
+    "Grid",
     "Layout",
     "Method",
     "Missing",
@@ -65,18 +69,24 @@ __all__ = [
     "Row",
     "Sample",
     "Table",
+    "Training",
+    "Variant",
     "as_tensor",
     "collect_pictures",
     "dataset_root",
     "efficiency_by_size",
+    "find_ablation",
     "find_cases",
     "levels",
+    "list_methods",
     "load",
     "lpips_layers",
     "lpips_map",
     "lpips_value",
     "luma",
     "machine_facts",
+    "model_name",
+    "plan_ablation",
     "plan_bench",
     "psnr",
     "published_figures",

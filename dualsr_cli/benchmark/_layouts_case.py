@@ -35,7 +35,8 @@ class Case:
     of LR: a box; "whole"; "center", the middle 1 / scale of both sides; None where only an
     alignment, or `load`, can tell. view: of a light field, the place of the truth in its grid, from
     the reference's on. window: height and width of the central part that is cut out first. crops:
-    likewise, one of `wide` and one of each reference, in upright pixels.
+    likewise, one of `wide` and one of each reference, in upright pixels. changes: what is done to
+    LR after it was read, as an ablation asks for: names in the table of `load`, and how much.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Case:
     view: tuple[int, int] | None = None
     window: tuple[int, int] | None = None
     crops: tuple[Box, ...] = ()
+    changes: tuple[tuple[str, float], ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -17,10 +17,14 @@ from dualsr_cli.errors import InputError
 from dualsr_cli.photos import Photo, parse_capture, read_photo
 
 Pixels = npt.NDArray[Any]  # (h, w, 3) uint8 or uint16
+Floats = npt.NDArray[np.float64]  # (h, w, 3), 0..1
 
 _GRID = 14  # views of a Lytro Illum along each axis, of which the outer ones are dark
 _FIRST = 3  # where the central 8 x 8 of them begin
 _LIGHT_FIELD = 320, 512  # height and width from the top left, as CrossNet's programs cut them
+_ELECTRONS = 10_000  # that white holds at a whole exposure
+_READ_NOISE = 2.5  # electrons
+_GAMMA = 2.2
 
 
 def load(case: Case) -> Sample:
@@ -29,7 +33,39 @@ def load(case: Case) -> Sample:
     Where LR has no file of its own it is Pillow's bicubic, which is antialiased. Raises InputError
     for a file that cannot be read, or whose size does not fit the others.
     """
-    return _RECIPES[case.recipe](case)
+    sample = _RECIPES[case.recipe](case)
+    for name, amount in case.changes:
+        # The same at each run, and the same noise at each of its strengths.
+        random = np.random.default_rng(zlib.crc32(f"{case.part}/{case.name}/{name}".encode()))
+        values = sample.lr.pixels / sample.lr.max_value
+        changed = np.clip(_CHANGES[name](values, amount, random), 0, 1) * sample.lr.max_value
+        pixels = np.rint(changed).astype(sample.lr.pixels.dtype)
+        sample = replace(sample, lr=_with_pixels(sample.lr, pixels))
+    return sample
+
+
+def _noisy(values: Floats, variance: float, random: np.random.Generator) -> Floats:
+    """With Gaussian noise of that variance; 1 is white."""
+    noisy: Floats = values + variance**0.5 * random.standard_normal(values.shape)
+    return noisy
+
+
+def _exposed(values: Floats, share: float, random: np.random.Generator) -> Floats:
+    """Taken in that share of the time, and brought to the same brightness by the gain.
+
+    Fewer photons are counted, in linear light, and the sensor's own noise weighs more. AWnet tells
+    the times (section 6), not the sensor: its electrons are ours.
+    """
+    counted = random.poisson(values**_GAMMA * _ELECTRONS * share).astype(float)
+    counted += _READ_NOISE * random.standard_normal(values.shape)
+    exposed: Floats = np.clip(counted / (_ELECTRONS * share), 0, 1) ** (1 / _GAMMA)
+    return exposed
+
+
+_CHANGES: Mapping[str, Callable[[Floats, float, np.random.Generator], Floats]] = {
+    "noise": _noisy,
+    "exposure": _exposed,
+}
 
 
 def _filed(case: Case) -> Sample:

@@ -17,7 +17,8 @@ class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts in `total`, while it is entered, what matrix products and convolutions take.
 
     PyTorch's own table of formulas, by which a multiply-add is two operations; its counter holds
-    hooks on all modules, and so is for one thread.
+    hooks on all modules, and so is for one thread. What other threads or own kernels do is not
+    seen: the search for matches.
     """
 
     def __init__(self) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 
 from dualsr_cli.benchmark.pictures import HIGHER_IS_BETTER
-from dualsr_cli.benchmark.published import Figure, published_figures
-from dualsr_cli.benchmark.results import Efficiency, Entry, Table
+from dualsr_cli.benchmark.published import Figure
+from dualsr_cli.benchmark.results import Efficiency, Entry, Place, Table
 from dualsr_cli.networks import ARCHITECTURES
 
 
@@ -135,7 +135,9 @@ def lines_of(table: Table) -> Lines:
 
 
 def source_of(entry: Entry) -> str:
-    """ "measured", or who printed it where, as "DM3Net, table 2"."""
+    """ "measured", "not trained", or who printed it where, as "DM3Net, table 2"."""
+    if entry.absent:
+        return "not trained"
     if entry.measured:
         return "measured"
     place = entry.table if entry.table.startswith("text") else f"table {entry.table}"
@@ -144,12 +146,16 @@ def source_of(entry: Entry) -> str:
 
 def title_of(table: Table) -> str:
     """What it is of, as "dusr-real, test, 2×"; the protocol is not in it."""
+    if table.title:
+        return table.title
     words = [table.dataset, table.part, table.split if table.split != "all" else ""]
     return ", ".join([*filter(None, words), f"{table.scale}×"])
 
 
 def counts_of(table: Table) -> str:
     """How many cases are scored, of how many."""
+    if len({entry.place for entry in table.measured}) > 1:
+        return f"{len(table.rows)} results"
     cases = len({row.case for row in table.rows})
     if cases >= table.expected:
         return f"{cases} cases" if cases != 1 else "1 case"
@@ -165,9 +171,11 @@ def notes_of(table: Table) -> list[str]:
             "times there are of the papers' own machines."
         )
         notes += _disagreements(table)
-    least = min((entry.missing for entry in table.measured), default=0)
     for entry in table.measured:
-        if more := entry.missing - least:
+        if entry.absent:
+            notes.append(entry.absent)
+            continue
+        if more := entry.missing - table.least_missing(entry):
             notes.append(
                 f"{entry.method} lacks {more} {_cases(more)} that others have: its means are of "
                 "the rest, and it has no rank."
@@ -179,7 +187,8 @@ def notes_of(table: Table) -> list[str]:
             )
     if any(entry.efficiency and entry.efficiency.operations for entry in table.measured):
         notes.append(
-            "Operations are those of matrix products and convolutions; a multiply-add is two."
+            "Operations are those of convolutions and matrix products, without the search for "
+            "matches; a multiply-add is two."
         )
     return notes
 
@@ -244,7 +253,7 @@ def _cost_text(metric: str, value: float | None) -> str:
 
 
 def _values(entry: Entry, table: Table) -> Mapping[Column, Cell]:
-    return _measured(entry, table) if entry.measured else _printed(entry, table)
+    return _measured(entry, table) if entry.measured else _printed(entry)
 
 
 def _measured(entry: Entry, table: Table) -> dict[Column, Cell]:
@@ -253,7 +262,8 @@ def _measured(entry: Entry, table: Table) -> dict[Column, Cell]:
         value = entry.scores.get(region, {}).get(metric)
         if value is None:
             continue
-        count, most = entry.counts.get(region, {}).get(metric, 0), _most(table, region, metric)
+        count = entry.counts.get(region, {}).get(metric, 0)
+        most = _most(table, entry.place, region, metric)
         note = f"of {count} of {most} cases" if count < most else ""
         cells[Column(region, metric)] = Cell(value, QUALITY[metric].text(value), note=note)
     for metric in COST:
@@ -279,23 +289,19 @@ def _quartiles(size: Efficiency) -> list[str]:
     return [COST["seconds"].text(value) for value in size.spread]
 
 
-def _most(table: Table, region: str, metric: str) -> int:
-    counts = (entry.counts.get(region, {}).get(metric, 0) for entry in table.measured)
+def _most(table: Table, place: Place | None, region: str, metric: str) -> int:
+    counts = (
+        entry.counts.get(region, {}).get(metric, 0)
+        for entry in table.measured
+        if entry.place == place
+    )
     return max(counts, default=0)
 
 
-def _printed(entry: Entry, table: Table) -> dict[Column, Cell]:
+def _printed(entry: Entry) -> dict[Column, Cell]:
     """Its figures with the digits that the paper gives them, and what it prints of its costs."""
     cells = {}
-    for figure in published_figures(
-        paper=entry.paper,
-        table=entry.table,
-        method=entry.method,
-        setting="",
-        dataset=table.dataset,
-        part=table.part,
-        scale=table.scale,
-    ):
+    for figure in entry.figures:
         column, value = _place(figure)
         if column is not None:
             cells[column] = Cell(value, figure.printed, note=figure.note)
@@ -314,15 +320,22 @@ def _ranks(column: Column, table: Table) -> dict[str, int]:
     if not column.region:
         return {}
     region, metric = column.region, column.metric
-    most = _most(table, region, metric)
-    values = {
-        entry.method: entry.scores[region][metric]
-        for entry in table.measured
-        if entry.counts.get(region, {}).get(metric, 0) == most > 0
-    }
-    texts = {method: column.shown.text(value) for method, value in values.items()}
+    ranks: dict[str, int] = {}
+    for place in dict.fromkeys(entry.place for entry in table.measured):
+        most = _most(table, place, region, metric)
+        values = {
+            entry.method: entry.scores[region][metric]
+            for entry in table.measured
+            if entry.place == place and entry.counts.get(region, {}).get(metric, 0) == most > 0
+        }
+        ranks |= _ranked(values, column)
+    return ranks
+
+
+def _ranked(values: Mapping[str, float], column: Column) -> dict[str, int]:
     if len(values) < 2:
         return {}
+    texts = {method: column.shown.text(value) for method, value in values.items()}
     order = sorted(values, key=values.__getitem__, reverse=column.shown.higher_is_better)
     places = list(dict.fromkeys(texts[method] for method in order))  # what looks alike ties
     return {

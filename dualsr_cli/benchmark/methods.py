@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from dualsr_cli.alignment import AlignedPair, align
@@ -17,22 +19,36 @@ from dualsr_cli.benchmark._operations import Operations, Peak
 from dualsr_cli.benchmark.layouts import Case, Sample
 from dualsr_cli.benchmark.metrics import Array
 from dualsr_cli.errors import AlignmentError, DualsrError, InputError, UsageError
-from dualsr_cli.networks import Model, Network, build, count_parameters, list_models
+from dualsr_cli.networks import (
+    Inputs,
+    Model,
+    Network,
+    build,
+    count_parameters,
+    find_model,
+    list_models,
+)
 from dualsr_cli.photos import READ_SUFFIXES, Photo, read_photo
 from dualsr_cli.reconstruction import (
     Agreement,
+    Restorer,
     load_restorer,
     measure,
     network_inputs,
     reconstruct,
+    restore_windows,
     run_network,
 )
 
-AFFORDABLE = 4_000_000
-"""Parameters up to which a network is fast enough to be tried on two cores unasked."""
+AFFORDABLE = 5_000_000
+"""Operations for each pixel of a photo up to which a network is tried unasked: the sample's half a
+million of them, at the 70 GFLOP/s of two cores, then take half a minute."""
+_TRIED = 64
+"""Side of the photo on which they are counted; its middle half, along both axes, is the tele's."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 _LONGEST_NAME = 100
+_WINDOW = 256  # LR pixels along a side, of maps: of little memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,9 @@ class Method:
 
     name: what tables call it, of its own among those that are compared. kind: what makes its
     results, a name in the table of `run_method`. scale: of a network, None for any scale. weights:
-    their SHA-256; parameters: how many numbers they hold. folder: of images.
+    their SHA-256; parameters: how many numbers they hold. folder: of images. model: of the zoo, and
+    settings: of its network that are replaced, where the name is not the model's own, as in an
+    ablation. slug: what its scores' folder is called, where that is not its name.
     """
 
     name: str
@@ -50,6 +68,9 @@ class Method:
     weights: str = ""
     parameters: int | None = None
     folder: Path | None = None
+    model: str = ""
+    settings: tuple[tuple[str, Any], ...] = ()
+    slug: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,15 +127,51 @@ def find_method(name: str) -> Method:
     )
 
 
-def default_methods(scale: int) -> list[Method]:
-    """Those without weights, and every shipped network of that scale that two cores can afford."""
-    networks = [
-        _network_method(model)
-        for model in list_models()
-        if model.kind == "network" and model.shipped and count_parameters(model) <= AFFORDABLE
-    ]
-    plain = [Method(name, name) for name in _PLAIN]
-    return plain + [method for method in networks if method.scale == scale]
+def list_methods() -> list[Method]:
+    """All that `find_method` knows. Raises InputError."""
+    networks = [_network_method(model) for model in list_models() if model.kind == "network"]
+    return [Method(name, name) for name in _PLAIN] + networks
+
+
+def default_methods(
+    scale: int, left_out: Callable[[str], None] = lambda sentence: None
+) -> list[Method]:
+    """Those without weights, and every shipped network of that scale that two cores can afford.
+
+    left_out: told of each that they cannot, see AFFORDABLE. Raises InputError.
+    """
+    methods = [Method(name, name) for name in _PLAIN]
+    for model in list_models():
+        if model.kind != "network" or not model.shipped:
+            continue
+        method = _network_method(model)
+        if method.scale != scale:
+            continue
+        operations = _operations_a_pixel(method)
+        if operations <= AFFORDABLE:
+            methods.append(method)
+        else:
+            left_out(
+                f"{model.name} takes {operations / 1e6:.1f} MFLOP for each pixel, more than the "
+                f"{AFFORDABLE / 1e6:g} that are tried unasked: left out, --method names it"
+            )
+    return methods
+
+
+def _operations_a_pixel(method: Method) -> float:
+    """Of a network, for each pixel of a small photo of noise."""
+    assert method.scale is not None
+    noise, box = torch.Generator().manual_seed(0), (_TRIED // 4, 3 * _TRIED // 4)
+    side = method.scale * (box[1] - box[0])
+    inputs = Inputs(
+        torch.rand(1, 3, _TRIED, _TRIED, generator=noise),
+        torch.rand(1, 3, side, side, generator=noise),
+        torch.tensor([[box[0], box[0], box[1], box[1]]]),
+    )
+    operations = Operations()
+    with operations:
+        run_network(load_restorer(method.name, "cpu", "fp32"), inputs)
+    return operations.total / _TRIED**2
 
 
 def results_method(folder: Path, name: str) -> Method:
@@ -209,14 +266,10 @@ def _network(
 
     A reference that cannot be aligned leaves nothing to it: LR is enlarged as `upscale` does.
     """
-    restorer = load_restorer(method.name, resources.device, resources.precision)
-    if sample.registration == "free" and sample.center is None:
-        found = alignment()
-        if found.pair is None:
-            return _detail_transfer(method, sample, alignment, resources)
-        inputs = network_inputs(found.pair, sample.case.scale)
-    else:
-        inputs = sample.inputs()
+    restorer = restorer_of(method, resources)
+    inputs = _inputs(sample, alignment)
+    if inputs is None:
+        return _detail_transfer(method, sample, alignment, resources)
 
     def work() -> Array:
         try:
@@ -235,6 +288,40 @@ def _network(
         return pixels
 
     return _timed(work, None, resources.device, resources, restorer.precision)
+
+
+def _inputs(sample: Sample, alignment: Callable[[], Alignment]) -> Inputs | None:
+    """A batch of one for a network; None where the reference cannot be aligned."""
+    if sample.registration != "free" or sample.center is not None:
+        return sample.inputs()
+    pair = alignment().pair
+    return None if pair is None else network_inputs(pair, sample.case.scale)
+
+
+def take_map(
+    method: Method,
+    sample: Sample,
+    alignment: Callable[[], Alignment],
+    resources: Resources,
+    name: str,
+) -> Array:
+    """One of a network's maps, 0..1, as a grey picture of LR's size: (H, W, 3) uint8.
+
+    Black where the reference cannot be aligned, and so nothing comes of it. Raises DualsrError.
+    """
+    restorer, inputs = restorer_of(method, resources), _inputs(sample, alignment)
+    values = torch.zeros(sample.lr.height, sample.lr.width)
+    if inputs is not None:
+        inputs = inputs.to(restorer.device, restorer.dtype)
+        for window, _, outputs in restore_windows(restorer.network, inputs, _WINDOW):
+            top, left, bottom, right = window
+            found = outputs.maps[name][:1, :1].float()
+            values[top:bottom, left:right] = F.interpolate(found, (bottom - top, right - left))[
+                0, 0
+            ]
+    grey = (values.clamp(0, 1) * 255).round().byte()
+    pixels: Array = grey[..., None].expand(-1, -1, 3).contiguous().numpy()
+    return pixels
 
 
 def _elsewhere(
@@ -316,6 +403,34 @@ def _network_method(model: Model) -> Method:
         network = build(model.architecture, model.settings)
     assert isinstance(network, Network)
     return Method(model.name, "network", network.scale, model.sha256, count_parameters(model))
+
+
+def varied_method(method: Method, name: str, slug: str, settings: Mapping[str, Any]) -> Method:
+    """A method under another name, its network with other settings, which its weights fit."""
+    return replace(
+        method, name=name, slug=slug, model=method.name, settings=tuple(settings.items())
+    )
+
+
+def restorer_of(method: Method, resources: Resources) -> Restorer:
+    """The network of a method. Raises UsageError, InputError."""
+    model = method.model or method.name
+    if not method.settings:
+        return load_restorer(model, resources.device, resources.precision)
+    return _varied(model, method.settings, resources.device, resources.precision)
+
+
+@lru_cache(maxsize=16)  # the rows of an ablation take turns
+def _varied(
+    model: str, settings: tuple[tuple[str, Any], ...], device: str, precision: str
+) -> Restorer:
+    """A model with other settings, which its weights fit all the same; it shares their memory."""
+    restorer, found = load_restorer(model, device, precision), find_model(model)
+    network = build(found.architecture, {**found.settings, **dict(settings)})
+    network.load_state_dict(restorer.network.state_dict(), assign=True)
+    network.eval().requires_grad_(False)
+    network.to(restorer.device, restorer.dtype)  # what is in no state dict
+    return replace(restorer, network=network)
 
 
 def check_names(methods: Sequence[Method]) -> None:

@@ -56,7 +56,9 @@ def page(
         "metrics": {**_metrics(QUALITY), **_metrics(COST)},
         "regions": REGION_LABELS,
         "methods": list(
-            dict.fromkeys(entry.method for table in tables for entry in table.measured)
+            dict.fromkeys(
+                entry.method for table in tables for entry in table.measured if not entry.absent
+            )
         ),
         "truth": TRUTH,
         "tables": [_payload(table, lines) for table, lines in zip(tables, shown, strict=True)],
@@ -83,7 +85,7 @@ def _resource(name: str) -> str:
 
 
 def _lead(tables: Sequence[Table]) -> str:
-    methods = len({entry.method for table in tables for entry in table.measured})
+    methods = len({row.method for table in tables for row in table.rows})
     protocols = list(dict.fromkeys(table.protocol for table in tables))
     words = [
         "dualsr bench",
@@ -261,7 +263,7 @@ def _payload(table: Table, shown: Lines) -> dict[str, Any]:
     """points: each entry, `values` by column; scores: by column and method, a value a case."""
     cases = list(dict.fromkeys(row.case for row in table.rows))
     place = {case: at for at, case in enumerate(cases)}
-    methods = [entry.method for entry in table.measured]
+    methods = [entry.method for entry in table.measured if not entry.absent]
     scores: dict[str, dict[str, list[Any]]] = {
         _key(Column(*column)): {method: [None] * len(cases) for method in methods}
         for column in table.columns

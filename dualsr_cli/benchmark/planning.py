@@ -24,7 +24,14 @@ from dualsr_cli.benchmark.methods import (
     results_method,
 )
 from dualsr_cli.benchmark.protocols import METRICS, PROTOCOLS
-from dualsr_cli.benchmark.results import Missing, Row, Table, tabulate
+from dualsr_cli.benchmark.results import (
+    Missing,
+    Planned,
+    Row,
+    Table,
+    tabulate,
+    tabulate_ablation,
+)
 from dualsr_cli.errors import InputError, UsageError
 from dualsr_cli.plain import json_types
 from dualsr_cli.reconstruction import resolve_device
@@ -50,11 +57,15 @@ _PROTOCOLS_OF_PARTS = {("camerafusion", "selfdzsr"): "selfdzsr"}
 
 @dataclass(frozen=True)
 class Work:
-    """One result that is scored by a protocol; or, with none, saved as an image."""
+    """One result that is scored by a protocol; or, with none, saved as an image.
+
+    map: of a network's maps one that is saved in the result's place.
+    """
 
     case: Case
     method: Method
     protocol: str
+    map: str = ""
 
     @property
     def place(self) -> dict[str, Any]:
@@ -71,13 +82,31 @@ class Work:
         }
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """What a bench of a grid has beside its work.
+
+    title: of its table; dataset, part, split, scale: that its rows have in common, else "" or 0.
+    rows: in their order, those that have no model among them.
+    """
+
+    name: str
+    title: str
+    dataset: str
+    part: str
+    split: str
+    scale: int
+    rows: tuple[Planned, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What is to be scored. `plan_bench` makes it.
+    """What is to be scored. `plan_bench` makes it, or `plan_ablation`.
 
     work: by the name of its item, in the order in which it is done: all of a case together.
     missing: cases that cannot be scored, and why. expected: how many cases of each scale there
-    should be. skipped: a sentence for each method that does not fit the data set.
+    should be. skipped: a sentence for each method that does not fit the data set, or that takes too
+    long to be tried unasked. ablation: what its rows are of, None where methods are compared.
     """
 
     root: Path
@@ -90,18 +119,26 @@ class Bench:
     missing: tuple[Missing, ...] = ()
     expected: Mapping[int, int] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    ablation: Ablation | None = None
 
     def items(self) -> list[jobs.Item]:
         return [self._item(name, work) for name, work in self.work.items()]
 
     def tables(self, rows: Sequence[Row], missing: Sequence[Missing] = ()) -> list[Table]:
         """The tables of rows that were scored; missing: what was found besides `self.missing`."""
-        return tabulate(
-            rows,
-            expected=self.expected,
-            missing=(*self.missing, *missing),
-            parameters=self.parameters,
-        )
+        missing = (*self.missing, *missing)
+        if (grid := self.ablation) is not None:
+            place = grid.dataset, grid.part, grid.split, grid.scale
+            return tabulate_ablation(
+                grid.title,
+                place,
+                self.protocols,
+                grid.rows,
+                rows,
+                missing=missing,
+                parameters=self.parameters,
+            )
+        return tabulate(rows, expected=self.expected, missing=missing, parameters=self.parameters)
 
     @property
     def parameters(self) -> dict[str, int | None]:
@@ -113,7 +150,7 @@ class Bench:
         work = self.work[result.item.name]
         if result.problem or not work.protocol:
             return None
-        image = _name(work.case, work.method, "")
+        image = item_name(work.case, work.method, "")
         return _row(work, result.facts, image if image in self.work else None)
 
     def _item(self, name: str, work: Work) -> jobs.Item:
@@ -126,7 +163,9 @@ class Bench:
             "method": method.name,
             "kind": method.kind,
             "weights": method.weights,
+            "settings": json_types(dict(method.settings)),
             "protocol": work.protocol,
+            "map": work.map,
             "metrics": list(self.metrics),
             "device": self.resources.device,
             "precision": self.resources.precision,
@@ -156,14 +195,62 @@ def plan_bench(
     and what to call it. protocols: names; none: the data set's own. subset: names of cases, or
     shell patterns. limit: how many cases at most. Raises UsageError, InputError.
     """
-    for kind, names, known in (
-        ("protocol", protocols, PROTOCOLS),
-        ("metric", metrics, (*METRICS, "lpips-vgg")),
-    ):
-        if unknown := next((name for name in names if name not in known), None):
-            raise UsageError(f"there is no {kind} {unknown[:100]!r}: choose {', '.join(known)}")
-    resources = resources or Resources()
-    resources = replace(resources, device=resolve_device(resources.device))
+    check_words(protocols, metrics)
+    resources = resolved(resources)
+    asked = choose_cases(
+        dataset, root, split=split, part=part, scale=scale, subset=subset, limit=limit
+    )
+    cases, scales = asked.cases, asked.expected
+    chosen = [find_method(name) for name in dict.fromkeys(methods)]
+    if results:
+        chosen.append(results_method(*results))
+    skipped: list[str] = []
+    if not chosen:
+        chosen = default_methods(min(scales, default=2), skipped.append)
+    check_names(chosen)
+    skipped += [
+        f"{method.name} enlarges {method.scale} times, {dataset} asks for "
+        f"{' or '.join(map(str, sorted(scales)))}: left out"
+        for method in chosen
+        if scales and method.scale is not None and method.scale not in scales
+    ]
+    own = _PROTOCOLS_OF_PARTS.get((dataset, cases[0].part)) if cases else None
+    rules = tuple(dict.fromkeys(protocols)) or (own or _PROTOCOLS.get(dataset, "half-size"),)
+    work, unmade = _work(cases, chosen, rules, save_images)
+    return Bench(
+        dataset_root(dataset, root),
+        cases,
+        tuple(chosen),
+        rules,
+        tuple(metrics),
+        resources,
+        work,
+        (*asked.missing, *unmade),
+        scales,
+        tuple(skipped),
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The cases of a data set that were asked for; missing, expected: as of `Bench`."""
+
+    cases: tuple[Case, ...]
+    missing: tuple[Missing, ...]
+    expected: Mapping[int, int]
+
+
+def choose_cases(
+    dataset: str,
+    root: Path | None,
+    *,
+    split: str | None = None,
+    part: str | None = None,
+    scale: int | None = None,
+    subset: Sequence[str] = (),
+    limit: int | None = None,
+) -> Asked:
+    """Cases as `plan_bench` takes them. Raises UsageError, InputError."""
     found = find_cases(dataset, root, split=split, part=part, scale=scale)
     cases = [case for case in found.cases if _is_in(case.name, subset)]
     problems = [problem for problem in found.problems if _is_in(problem.name, subset)]
@@ -178,35 +265,24 @@ def plan_bench(
     missing = [_missing_of(problem) for problem in problems] if limit is None else []
     scales = Counter(case.scale for case in cases)
     if scales:
-        lacking = found.missing if whole else len(missing)
-        scales[min(scales)] += lacking
-    chosen = [find_method(name) for name in dict.fromkeys(methods)]
-    if results:
-        chosen.append(results_method(*results))
-    if not chosen:
-        chosen = default_methods(min(scales, default=2))
-    check_names(chosen)
-    skipped = [
-        f"{method.name} enlarges {method.scale} times, {dataset} asks for "
-        f"{' or '.join(map(str, sorted(scales)))}: left out"
-        for method in chosen
-        if scales and method.scale is not None and method.scale not in scales
-    ]
-    own = _PROTOCOLS_OF_PARTS.get((dataset, cases[0].part)) if cases else None
-    rules = tuple(dict.fromkeys(protocols)) or (own or _PROTOCOLS.get(dataset, "half-size"),)
-    work, unmade = _work(cases, chosen, rules, save_images)
-    return Bench(
-        dataset_root(dataset, root),
-        tuple(cases),
-        tuple(chosen),
-        rules,
-        tuple(metrics),
-        resources,
-        work,
-        (*missing, *unmade),
-        scales,
-        tuple(skipped),
-    )
+        scales[min(scales)] += found.missing if whole else len(missing)
+    return Asked(tuple(cases), tuple(missing), scales)
+
+
+def check_words(protocols: Sequence[str], metrics: Sequence[str]) -> None:
+    """Raise UsageError for a protocol or metric that there is not."""
+    for kind, names, known in (
+        ("protocol", protocols, PROTOCOLS),
+        ("metric", metrics, (*METRICS, "lpips-vgg")),
+    ):
+        if unknown := next((name for name in names if name not in known), None):
+            raise UsageError(f"there is no {kind} {unknown[:100]!r}: choose {', '.join(known)}")
+
+
+def resolved(resources: Resources | None) -> Resources:
+    """With a device that PyTorch knows. Raises UsageError."""
+    resources = resources or Resources()
+    return replace(resources, device=resolve_device(resources.device))
 
 
 def _work(
@@ -227,16 +303,17 @@ def _work(
                 continue
             own_images = save_images and method.folder is None
             for protocol in (*protocols, *([""] if own_images else [])):
-                work[_name(case, method, protocol)] = Work(case, method, protocol)
+                work[item_name(case, method, protocol)] = Work(case, method, protocol)
     return work, missing
 
 
-def _name(case: Case, method: Method, protocol: str) -> str:
-    """Where the scores of a case lie in the output folder, or with no protocol its image."""
+def item_name(case: Case, method: Method, protocol: str, map: str = "") -> str:
+    """Where the scores of a case lie in the output folder, or with no protocol its image or map."""
     parts = (case.dataset, case.part, case.split if case.split != "all" else "", f"x{case.scale}")
     folder = "-".join(part for part in parts if part)
-    inner = protocol or "images"
-    return f"{folder}/{inner}/{method.name}/{case.name}.{'json' if protocol else 'png'}"
+    inner = protocol or map or "images"
+    maker = method.slug or method.name
+    return f"{folder}/{inner}/{maker}/{case.name}.{'json' if protocol else 'png'}"
 
 
 def _row(work: Work, facts: Mapping[str, Any], image: str | None) -> Row:
@@ -280,6 +357,7 @@ def _described(case: Case) -> dict[str, Any]:
             "view": case.view,
             "window": case.window,
             "crops": case.crops,
+            "changes": case.changes,
         }
     )
     return described

@@ -125,9 +125,11 @@ def means_csv(report: Report) -> str:
                 count = entry.counts.get(column.region, {}).get(column.metric)
                 if entry.measured and not column.region and entry.efficiency:
                     count = entry.efficiency.runs
+                place = entry.place or table.place
                 rows.append(
                     {
-                        **_place(table),
+                        **dict(zip(_PLACE, place, strict=True)),
+                        "protocol": table.protocol,
                         "method": entry.method,
                         "source": "measured" if entry.measured else "printed",
                         "paper": entry.paper,
@@ -152,18 +154,15 @@ def cases_csv(report: Report) -> str:
                 f"{region}_{metric}": row.scores.get(region, {}).get(metric)
                 for region, metric in columns
             }
-            rows.append({**_place(table), **_case(row), **scores})
+            rows.append({**_place(row), **_case(row), **scores})
     return _csv(rows)
 
 
-def _place(table: Table) -> dict[str, Any]:
-    return {
-        "dataset": table.dataset,
-        "part": table.part,
-        "split": table.split,
-        "scale": table.scale,
-        "protocol": table.protocol,
-    }
+_PLACE = "dataset", "part", "split", "scale"
+
+
+def _place(of: Table | Row) -> dict[str, Any]:
+    return {name: getattr(of, name) for name in (*_PLACE, "protocol")}
 
 
 def _case(row: Row) -> dict[str, Any]:
@@ -202,10 +201,12 @@ def results_json(report: Report) -> str:
         "tables": [
             {
                 **_place(table),
+                "title": title_of(table),
                 "expected": table.expected,
                 "entries": [_entry(line, table) for line in lines_of(table).lines],
                 "cases": [
                     {
+                        **_place(row),
                         **_case(row),
                         "refused": dict(zip(("code", "sentence"), row.refused, strict=True))
                         if row.refused
@@ -248,6 +249,7 @@ def _entry(line: Line, table: Table) -> dict[str, Any]:
         "counts": entry.counts,
         "missing": entry.missing,
         "refused": entry.refused,
+        "absent": entry.absent or None,
         "efficiency": _efficiency(entry.efficiency) if entry.efficiency else None,
     }
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dualsr_cli.benchmark.protocols import METRICS, REGIONS, Scores
 from dualsr_cli.benchmark.published import PAPERS, Figure, published_figures
+
+Place = tuple[str, str, str, int]
+"""Data set, part, split, scale."""
 
 _OTHER_PROTOCOLS = {("dcsr", "cufed5"): "dcsr-x4"}
 """By which protocol a paper scores on a data set, where it is not that of `PAPERS`."""
@@ -29,7 +32,8 @@ class Row:
     without reading, the alignment that all methods share, and scoring. memory: bytes that it took
     at its peak, on a GPU there, beside what was held before (weights, photos); None too where
     several ran at once, or the system does not tell. operations: floating point operations of a
-    network, a multiply-add being two; those of matrix products and convolutions alone.
+    network, a multiply-add being two: those of convolutions and matrix products, but for the search
+    for matches.
 
     image: where the result lies as an 8-bit file, relative to the output folder; None: not saved.
     """
@@ -96,7 +100,10 @@ class Entry:
     scores: means by region and metric. counts: of how many cases each is the mean; empty for what
     is printed. missing: how many cases of those that there should be are not scored. refused: in
     how many the reference could not be used. paper: the key in `PAPERS` of who printed it and
-    table: where; "" for what is measured.
+    table: where; "" for what is measured. figures: what is printed, costs included.
+
+    place: dataset, part, split and scale of an ablation's row, which are compared with those of the
+    same place alone; None: the table's. absent: why such a row has no scores, a sentence.
     """
 
     method: str
@@ -107,10 +114,28 @@ class Entry:
     efficiency: Efficiency | None = None
     paper: str = ""
     table: str = ""
+    figures: tuple[Figure, ...] = ()
+    place: Place | None = None
+    absent: str = ""
 
     @property
     def measured(self) -> bool:
         return not self.paper
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A row of an ablation as it is to be scored.
+
+    method: what it is called. place, absent: as of `Entry`. expected: how many cases it should
+    have. figures: what the paper prints of it.
+    """
+
+    method: str
+    place: Place
+    expected: int
+    absent: str = ""
+    figures: tuple[Figure, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +145,9 @@ class Table:
     measured: in the order of methods; printed: what papers print of the same, by that protocol,
     in the order of papers. rows: what the measured means are of. missing: cases without a score,
     and why. expected: how many cases there should be.
+
+    title: of an ablation, whose rows may be of several places: dataset, part and scale are "" or 0
+    where they differ then, and `expected` is the most of any row.
     """
 
     dataset: str
@@ -132,10 +160,20 @@ class Table:
     rows: tuple[Row, ...]
     missing: tuple[Missing, ...]
     expected: int
+    title: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.dataset, self.part, self.split, self.scale
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         return self.measured + self.printed
+
+    def least_missing(self, entry: Entry) -> int:
+        """How many cases all measured entries lack that this one is compared with."""
+        alike = [one for one in self.measured if one.place == entry.place and not one.absent]
+        return min(one.missing for one in alike)
 
     @property
     def columns(self) -> list[tuple[str, str]]:
@@ -184,6 +222,53 @@ def tabulate(
     return tables
 
 
+def tabulate_ablation(
+    title: str,
+    place: Place,
+    protocols: Sequence[str],
+    planned: Sequence[Planned],
+    rows: Sequence[Row],
+    *,
+    missing: Sequence[Missing] = (),
+    parameters: Mapping[str, int | None] | None = None,
+) -> list[Table]:
+    """One table for each protocol, with all rows of the ablation in their order.
+
+    place: dataset, part, split and scale of the table.
+    """
+    tables = []
+    for protocol in protocols:
+        own = tuple(row for row in rows if row.protocol == protocol)
+        measured = []
+        for plan in planned:
+            found = [row for row in own if row.method == plan.method]
+            if found:
+                entry = _entry(found, plan.expected, (parameters or {}).get(plan.method))
+            else:
+                entry = Entry(plan.method, {}, missing=plan.expected)
+            measured.append(replace(entry, place=plan.place, absent=plan.absent))
+        beside = [
+            replace(printed, place=plan.place)
+            for plan in planned
+            for printed in _printed(
+                [figure for figure in plan.figures if protocol_of(figure) == protocol], plan.method
+            )
+        ]
+        tables.append(
+            Table(
+                *place,
+                protocol,
+                tuple(measured),
+                tuple(beside),
+                own,
+                tuple(lack for lack in missing if lack.protocol in ("", protocol)),
+                max((plan.expected for plan in planned), default=0),
+                title,
+            )
+        )
+    return tables
+
+
 def efficiency(rows: Sequence[Row], parameters: int | None = None) -> Efficiency:
     """What one method took on one device, over all sizes; each case counts once."""
     once = list({row.case: row for row in rows}.values())
@@ -223,26 +308,19 @@ def printed(dataset: str, part: str, split: str, scale: int, protocol: str) -> t
     """What papers print in their main comparisons, as far as they score by that protocol."""
     if split != "test":
         return ()
-    figures = [
-        figure
-        for figure in published_figures(dataset=dataset, part=part, scale=scale, setting="")
-        if figure.region and protocol == protocol_of(figure)
-    ]
-    groups = _grouped(figures, lambda figure: (figure.paper, figure.table, figure.method))
-    return tuple(
-        Entry(
-            group[0].method,
-            _nested({(figure.region, figure.metric): figure.value for figure in group}),
-            paper=group[0].paper,
-            table=group[0].table,
-        )
-        for group in groups
-    )
+    figures = published_figures(dataset=dataset, part=part, scale=scale, setting="")
+    entries = _printed([figure for figure in figures if protocol == protocol_of(figure)])
+    return tuple(entry for entry in entries if entry.scores)
 
 
 def protocol_of(figure: Figure) -> str:
     """The protocol that a printed figure was scored by."""
-    return _OTHER_PROTOCOLS.get((figure.paper, figure.dataset), PAPERS[figure.paper])
+    return protocol_by(figure.paper, figure.dataset)
+
+
+def protocol_by(paper: str, dataset: str) -> str:
+    """The protocol by which a paper scores on a data set."""
+    return _OTHER_PROTOCOLS.get((paper, dataset), PAPERS[paper])
 
 
 def _place(row: Row) -> tuple[str, str, str, int, str]:
@@ -263,6 +341,21 @@ def _entry(rows: Sequence[Row], expected: int, parameters: int | None) -> Entry:
         sum(row.refused is not None for row in rows),
         efficiency(rows, parameters),
     )
+
+
+def _printed(figures: Sequence[Figure], method: str = "") -> list[Entry]:
+    """An entry for each table and method of papers; method: what to call it instead."""
+    groups = _grouped(figures, lambda figure: (figure.paper, figure.table, figure.method))
+    return [
+        Entry(
+            method or group[0].method,
+            _nested({(f.region, f.metric): f.value for f in group if f.region}),
+            paper=group[0].paper,
+            table=group[0].table,
+            figures=tuple(group),
+        )
+        for group in groups
+    ]
 
 
 def _nested(values: Mapping[tuple[str, str], Any]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,15 @@ from dualsr_cli import jobs
 from dualsr_cli.benchmark._recent import Recent
 from dualsr_cli.benchmark.layouts import Box, Sample, load
 from dualsr_cli.benchmark.machine_facts import machine_facts
-from dualsr_cli.benchmark.methods import Alignment, Made, Resources, align_sample, run_method
+from dualsr_cli.benchmark.methods import (
+    Alignment,
+    Made,
+    Resources,
+    align_sample,
+    restorer_of,
+    run_method,
+    take_map,
+)
 from dualsr_cli.benchmark.metrics import Array, levels
 from dualsr_cli.benchmark.pictures import collect_pictures
 from dualsr_cli.benchmark.planning import Bench, Work
@@ -25,7 +33,7 @@ from dualsr_cli.errors import DualsrError
 from dualsr_cli.files import atomic_writer
 from dualsr_cli.photos import Metadata, read_header, write_photo
 from dualsr_cli.plain import json_types
-from dualsr_cli.reconstruction import load_restorer, restoring_memory
+from dualsr_cli.reconstruction import restoring_memory
 
 _SCORING = 200  # bytes a pixel of the truth: result, maps and LPIPS
 _MAKING = 600 << 20  # bytes: what enlarging without a network takes, with the libraries
@@ -49,10 +57,9 @@ class BenchTask:
 
     def prepare(self) -> None:
         """Load the networks. Raises UsageError, InputError."""
-        for name in dict.fromkeys(
-            work.method.name for work in self.work.values() if work.method.kind == "network"
-        ):
-            load_restorer(name, self.resources.device, self.resources.precision)
+        for method in dict.fromkeys(work.method for work in self.work.values()):
+            if method.kind == "network":
+                restorer_of(method, self.resources)
 
     def memory(self, item: jobs.Item) -> int:
         """About the bytes at the peak of one item; 0 where a header cannot be read."""
@@ -68,9 +75,7 @@ class BenchTask:
             width, height = right - left, bottom - top
         making = _MAKING
         if work.method.kind == "network":
-            restorer = load_restorer(
-                work.method.name, self.resources.device, self.resources.precision
-            )
+            restorer = restorer_of(work.method, self.resources)
             making += restoring_memory(
                 restorer,
                 width // work.case.scale,
@@ -96,6 +101,8 @@ class BenchTask:
             key = data.case, _stamps(item)[: len(data.case.files)], resources.device
             return _ALIGNMENTS.get(key, partial(align_sample, data, resources.device))
 
+        if work.map:
+            return take_map(work.method, data, alignment, resources, work.map)
         made = _RESULTS.get(
             (work.case, work.method, resources, _stamps(item)),
             partial(run_method, work.method, data, alignment, resources),
@@ -205,7 +212,7 @@ def report_bench(bench: Bench, benched: Benched, folder: Path) -> list[Path]:
     Its page shows the results that were saved as images. Raises OutputError, and InputError for an
     image that cannot be read.
     """
-    if not benched.tables:
+    if not benched.rows:
         return []
     return write_report(
         folder,

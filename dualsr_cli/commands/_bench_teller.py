@@ -54,7 +54,11 @@ class BenchTeller:
         if code == 0 and self.bench.missing:
             code = 3 if benched.rows else 1
         elif code == 0 and not benched.rows:
-            self.console.error(f"{self.bench.root} has nothing to score: see above")
+            self.console.error(
+                "none of the rows has a model yet: see above"
+                if self.bench.ablation
+                else f"{self.bench.root} has nothing to score: see above"
+            )
             code = 1
         self._tell_summary(tally)
         if report:
@@ -116,17 +120,25 @@ class BenchTeller:
         cases = len({row.case for row in table.rows})
         place = ", ".join(part for part in (table.dataset, table.part, table.split) if part)
         of = f" of {table.expected}" if cases < table.expected else ""
+        scale = f", x{table.scale}" if table.scale else ""
+        if table.title:
+            self.console.result(table.title)
         self.console.result(
-            f"{place}, x{table.scale}, by {table.protocol}: means of {cases}{of} cases"
+            f"{place or 'several data sets'}{scale}, by {table.protocol}: "
+            f"means of {cases}{of} cases"
         )
         self.console.styled_table(*terminal_table(table), words=2)
-        least = min(entry.missing for entry in table.measured)
         for entry in table.measured:
-            if entry.missing > least:
+            if entry.absent:
+                self.console.result(entry.absent)
+            elif entry.missing > table.least_missing(entry):
                 lacking = f"{entry.missing} of {table.expected} cases"
                 self.console.result(f"{entry.method} lacks {lacking}: its means are of the rest")
+        name = self.bench.ablation and self.bench.ablation.name
         for entry in table.entries:
-            self.console.emit_json({"event": "mean", **_event(table, entry)})
+            if not entry.absent:
+                event = {"event": "mean", "ablation": name, **_event(table, entry)}
+                self.console.emit_json(event)
 
     def _tell_summary(self, tally: jobs.Tally) -> None:
         counts = {
@@ -159,11 +171,12 @@ class BenchTeller:
 
 def _event(table: Table, entry: Entry) -> dict[str, object]:
     took = entry.efficiency
+    dataset, part, split, scale = entry.place or table.place
     return {
-        "dataset": table.dataset,
-        "part": table.part,
-        "split": table.split,
-        "scale": table.scale,
+        "dataset": dataset,
+        "part": part,
+        "split": split,
+        "scale": scale,
         "protocol": table.protocol,
         "method": entry.method,
         "paper": entry.paper or None,

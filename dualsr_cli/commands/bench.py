@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from dualsr_cli import jobs
+from dualsr_cli.commands._batch_options import EngineName
+from dualsr_cli.commands._bench_choices import tell_choices
+from dualsr_cli.commands._bench_dry_run import tell_dry_run
+from dualsr_cli.commands._bench_recipes import write_recipes as write_recipes_of
 from dualsr_cli.commands._bench_teller import BenchTeller
 from dualsr_cli.commands.config import Config, SaveConfig, save_options
 from dualsr_cli.commands.options import Json, Precision, Quiet, Verbose
@@ -20,8 +24,13 @@ from dualsr_cli.machine import default_memory, parse_memory
 def bench(
     context: typer.Context,
     dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="The data set; see above.")
-    ] = "sample",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The data set; see --list.  [default: sample; of an ablation its paper's]",
+            show_default=False,
+        ),
+    ] = None,
     root: Annotated[
         Path | None,
         typer.Option(
@@ -76,6 +85,29 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Score the rows of a paper's ablation in place of methods: variations of the one "
+            "that --method names, or models of their own.",
+            show_default=False,
+        ),
+    ] = None,
+    write_recipes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the recipes of an ablation's rows for `dualsr train`, and score nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact", help="With --write-recipes: of the networks for two processor cores."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -83,7 +115,7 @@ def bench(
             "--output",
             metavar="FOLDER",
             help="Where the scores go, and what a run that goes on begins from.  "
-            "[default: bench-DATASET]",
+            "[default: bench-DATASET, or bench-ABLATION]",
             show_default=False,
         ),
     ] = None,
@@ -112,11 +144,32 @@ def bench(
         ),
     ] = None,
     jobs_: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--jobs", metavar="N", min=1, help="Results made at once; times are sound with 1 only."
+            "--jobs",
+            metavar="N",
+            min=1,
+            help="Results made at once; here times are sound with 1 only.  [default: 1; with Ray "
+            "one for every GPU, or machine]",
+            show_default=False,
         ),
-    ] = 1,
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="What works: this machine or Ray.")] = (
+        EngineName.local
+    ),
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="The Ray cluster to use.", show_default=False),
+    ] = None,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Tell the names of data sets, protocols, metrics, methods, ablations."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be scored, and do nothing.")
+    ] = False,
     keep_going: Annotated[
         bool,
         typer.Option(
@@ -134,9 +187,10 @@ def bench(
 
     Data sets: dusr-real, realmcvsr-real, camerafusion-real, camerafusion, drealsr, cufed5,
     vimeo90k, kitti, light-field, city100; pairs or triplets of your own; and sample, which comes
-    with the source. FOLDER gets the scores of each case, which a manifest remembers (killed and
-    started again, the same command goes on), and the tables: results.csv, cases.csv, results.json,
-    results.md, results.tex and index.html, a page to look at.
+    with the source; --list tells of them, and what else there is to choose. FOLDER gets the scores
+    of each case, which a manifest remembers (killed and started again, the same command goes on),
+    and the tables: results.csv, cases.csv, results.json, results.md, results.tex and index.html, a
+    page to look at.
 
     \b
     Examples:
@@ -144,38 +198,71 @@ def bench(
       dualsr bench --dataset dusr-real --root ~/data --method bicubic,detail-transfer
       dualsr bench --dataset dusr-real --root ~/data --results out --name Real-ESRGAN
       dualsr bench --dataset city100 --root ~/data --part nikon --limit 5 -o nikon
+      dualsr bench --ablation dm3net-pruning --method dm3net-mine --root ~/data
+      dualsr bench --ablation sddusr-tokens --write-recipes recipes
     """
     save_options(context, save_config)
+    console = Console(quiet=quiet, verbose=verbose, json=json)
+    if list_:
+        return tell_choices(console)
+    if write_recipes is not None:
+        return _write_recipes(console, ablation, write_recipes, compact)
     if (results is None) != (name is None):
         raise UsageError("--results and --name belong together: give both or none")
-    from dualsr_cli.benchmark import METRICS, Resources, plan_bench, report_bench, run_bench
+    if ray_address and engine is EngineName.local:
+        raise UsageError("--ray-address is for --engine ray: add that")
+    from dualsr_cli.benchmark import (
+        METRICS,
+        Resources,
+        plan_ablation,
+        plan_bench,
+        report_bench,
+        run_bench,
+    )
 
     memory = parse_memory(max_memory) if max_memory else None
-    plan = plan_bench(
-        dataset,
-        root,
-        split=split,
-        part=part,
-        scale=scale,
-        methods=_names(method),
-        results=(results, name) if results and name else None,
-        protocols=_names(protocol),
-        metrics=_names(metric) or METRICS,
-        subset=_names(subset),
-        limit=limit,
-        resources=Resources(device, precision.value, memory and memory // jobs_, jobs_ == 1),
-        save_images=save_images,
-    )
-    console = Console(quiet=quiet, verbose=verbose, json=json)
-    folder = output or Path(f"bench-{dataset}")
+    here = engine is EngineName.local
+    side_by_side = jobs_ or 1 if here else 1  # in one process
+    asked: dict[str, Any] = {
+        "split": split,
+        "part": part,
+        "scale": scale,
+        "protocols": _names(protocol),
+        "metrics": _names(metric) or METRICS,
+        "subset": _names(subset),
+        "limit": limit,
+        "resources": Resources(
+            device, precision.value, memory and memory // side_by_side, side_by_side == 1
+        ),
+        "save_images": save_images,
+    }
+    makers = _names(method)
+    if ablation is None:
+        made = (results, name) if results and name else None
+        plan = plan_bench(dataset or "sample", root, methods=makers, results=made, **asked)
+    elif results or len(makers) > 1:
+        raise UsageError("an ablation varies one model: name one by --method, and no --results")
+    else:
+        maker = makers[0] if makers else None
+        plan = plan_ablation(ablation, dataset, root, method=maker, **asked)
+    folder = output or Path(f"bench-{ablation or dataset or 'sample'}")
     teller = BenchTeller(console, plan, folder)
     teller.tell_plan()
+    if dry_run:
+        return tell_dry_run(console, plan, folder, overwrite)
+
+    def worker(task: jobs.Task) -> jobs.Engine:
+        room = memory or default_memory()
+        if here:
+            return jobs.LocalEngine(task, side_by_side, room)
+        return jobs.RayEngine(task, jobs_, room, ray_address)
+
     stop = jobs.Stop()
     with console.progress() as progress, stop.signals():
         benched = run_bench(
             plan,
             folder,
-            lambda task: jobs.LocalEngine(task, jobs_, memory or default_memory()),
+            worker,
             options=jobs.RunOptions(
                 timeout=0,
                 overwrite=overwrite,
@@ -186,6 +273,15 @@ def bench(
             stop=stop,
         )
     return teller.tell_end(benched, report_bench(plan, benched, folder))
+
+
+def _write_recipes(console: Console, ablation: str | None, folder: Path, compact: bool) -> int:
+    if ablation is None:
+        raise UsageError("--write-recipes is for the rows of an ablation: name it by --ablation")
+    for path in write_recipes_of(ablation, folder, compact):
+        console.result(str(path))
+        console.emit_json({"event": "recipe", "ablation": ablation, "path": path})
+    return 0
 
 
 def _names(words: list[str] | None) -> list[str]:

@@ -118,6 +118,9 @@ def test_names_repeated_or_with_commas_also_from_a_file(
         (("--part", "sony"), "dusr-real has no part 'sony'"),
         (("--max-memory", "much"), "--max-memory much is no size"),
         (("--device", "tpu"), "--device tpu is unknown"),
+        (("--ray-address", "node:6379"), "--ray-address is for --engine ray"),
+        (("--write-recipes", "x"), "is for the rows of an ablation: name it by --ablation"),
+        (("--ablation", "awnet-noise", "--method", "bicubic,lanczos"), "an ablation varies one"),
     ],
 )
 def test_what_cannot_be_asked_for(
@@ -133,6 +136,73 @@ def test_what_cannot_be_asked_for(
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert sentence in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_tells_what_would_be_scored(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, valid_event: ValidEvent
+) -> None:
+    asked = words(dusr_real, "--method", "bicubic,lanczos", "--limit", 2, "--metric", "psnr")
+    asked += ["-o", tmp_path / "out"]
+    code, out, _ = dualsr(*asked, "--dry-run")
+    assert code == 0 and not (tmp_path / "out").exists()
+    assert [line.split() for line in out.splitlines()[1:]] == [
+        [method, "kedusr", "0", "2", "0.0"] for method in ("bicubic", "lanczos")
+    ]
+    assert dualsr(*asked, "--subset", "0010*")[0] == 0
+    code, out, _ = dualsr(*asked, "--dry-run", "--json")
+    events = [valid_event(line) for line in out.splitlines()]
+    assert [(event["case"], event["action"]) for event in named(events, "due")] == [
+        (case, action)
+        for case, action in (("0010_0000", "unchanged"), ("0026_0066", "new"))
+        for _ in range(2)
+    ]
+
+
+def test_the_list_names_all_that_can_be_chosen(
+    dualsr: Run, monkeypatch: pytest.MonkeyPatch, valid_event: ValidEvent
+) -> None:
+    from dualsr_cli.benchmark import ABLATIONS, LAYOUTS, METRICS
+
+    monkeypatch.delenv("DUALSR_DATA", raising=False)
+    code, out, _ = dualsr("bench", "--list", "--json")
+    assert code == 0
+    names: dict[str, list[str]] = {}
+    for line in out.splitlines():
+        event = valid_event(line)
+        names.setdefault(event["option"], []).append(event["name"])
+    assert names["dataset"] == list(LAYOUTS)
+    assert names["protocol"] == list(PROTOCOLS)
+    assert names["metric"] == [*METRICS, "lpips-vgg"]
+    assert names["method"] == ["bicubic", "lanczos", "detail-transfer"]
+    assert names["ablation"] == list(ABLATIONS)
+    code, out, _ = dualsr("bench", "--list")
+    words = out.split()
+    assert (
+        code == 0 and [name for some in names.values() for name in some if name not in words] == []
+    )
+
+
+def test_an_ablation_from_its_recipes_to_its_table(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, valid_event: ValidEvent
+) -> None:
+    code, out, _ = dualsr(
+        "bench", "--ablation", "sddusr-tokens", "--write-recipes", tmp_path / "recipes", "--compact"
+    )
+    assert code == 0
+    assert out.splitlines()[0] == str(tmp_path / "recipes" / "sddusr-tokens-64-tokens.yaml")
+    words = ["bench", "--ablation", "sddusr-tokens", "--root", dusr_real, "-o", tmp_path / "out"]
+    code, out, err = dualsr(*words)
+    assert code == 1 and "none of the rows has a model yet" in err
+    assert out.splitlines()[0].startswith("sddusr-tokens: tokens in each dictionary (SDDuSR, ")
+    assert "64 tokens is not trained: dualsr bench --ablation sddusr-tokens" in out
+    code, out, _ = dualsr(*words[:2], "awnet-noise", "--dataset", "dusr-real", *words[3:],
+                          "--method", "bicubic", "--metric", "psnr", "--json")  # fmt: skip
+    means = named([valid_event(line) for line in out.splitlines()], "mean")
+    assert code == 0
+    assert {(mean["ablation"], mean["dataset"]) for mean in means} == {("awnet-noise", "dusr-real")}
+    assert [mean["method"] for mean in means] == [
+        f"variance {variance}" for variance in (0, 0.001, 0.01)
+    ]
 
 
 def test_without_data_it_says_where_they_are_got(
