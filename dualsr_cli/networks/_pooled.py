@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 
 from dualsr_cli.networks._windows import assembled, cut, grown, within
 from dualsr_cli.networks.blocks import AttentionBlock, lrelu
@@ -17,11 +16,6 @@ from dualsr_cli.networks.kedusr import LREncoder
 def channels_last(values: torch.Tensor) -> torch.Tensor:
     """The same values, laid out for quick convolutions."""
     return values.contiguous(memory_format=torch.channels_last)
-
-
-def enlarged(lr: torch.Tensor) -> torch.Tensor:
-    """The bicubic enlargement (B, C, 2 * H, 2 * W), for which a margin of 2 pixels is enough."""
-    return F.interpolate(lr, scale_factor=2, mode="bicubic")
 
 
 class Pooled:

@@ -41,9 +41,9 @@ from torch import nn
 
 from dualsr_cli.matching import Correspondence, Values, prune_keys, reassemble, search
 from dualsr_cli.networks._dm3net_modulation import DMIR, GROUPS, PriorExtractor, Statistics
-from dualsr_cli.networks._pooled import channels_last, encode_by_windows, enlarged
+from dualsr_cli.networks._pooled import channels_last, encode_by_windows
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
-from dualsr_cli.networks.blocks import PixelShuffle, conv3x3, pad_to, warp
+from dualsr_cli.networks.blocks import PixelShuffle, conv3x3, enlarged, pad_to, warp
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window, windows
 from dualsr_cli.networks.kedusr import LREncoder, similarity, upsampled_flow
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers

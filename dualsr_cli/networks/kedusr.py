@@ -38,6 +38,7 @@ from dualsr_cli.networks.blocks import (
     PixelShuffle,
     ResidualGroup,
     conv3x3,
+    enlarged,
     pad_to,
     warp,
 )
@@ -88,7 +89,8 @@ class KeDuSRConfig:
     branch's three groups; blocks: in each encoder and the decoder. matching_features: channels
     that patches are matched by. groups: of channels, whose taps the alignment moves together.
     flow_widths: channels inside of SpyNet's levels. channel_order: "bgr" for published weights,
-    which have never seen another, or "rgb".
+    which have never seen another, or "rgb". skip: whether the LR's bicubic enlargement is added to
+    the result, so that little training goes a long way; the published network has none.
     """
 
     features: int = 64
@@ -98,6 +100,7 @@ class KeDuSRConfig:
     groups: int = 8
     flow_widths: tuple[int, ...] = (32, 64, 32, 16)
     channel_order: str = "bgr"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if self.channel_order not in CHANNEL_ORDERS:
@@ -107,7 +110,12 @@ class KeDuSRConfig:
     def compact(cls) -> KeDuSRConfig:
         """What two processor cores can train and run."""
         return cls(
-            features=24, lr_blocks=2, blocks=2, flow_widths=(16, 32, 16, 8), channel_order="rgb"
+            features=24,
+            lr_blocks=2,
+            blocks=2,
+            flow_widths=(16, 32, 16, 8),
+            channel_order="rgb",
+            skip=True,
         )
 
 
@@ -129,11 +137,12 @@ class Reference:
 class Encoded:
     """All that is made once for an image at inference.
 
-    features: (B, F, H, W) of the LR, whose sides were made even, before they are enlarged. found:
-    index map and confidence map (B, H / 2, W / 2). pooled: (B, 2 * F, 1, 1), the means that the
-    fusion's channel attention looks at. area: LR pixels that are worked on at once.
+    lr: (B, 3, H, W), whose sides were made even. features: (B, F, H, W) of it, before they are
+    enlarged. found: index map and confidence map (B, H / 2, W / 2). pooled: (B, 2 * F, 1, 1), the
+    means that the fusion's channel attention looks at. area: LR pixels that are worked on at once.
     """
 
+    lr: torch.Tensor
     features: torch.Tensor
     found: Correspondence
     reference: Reference
@@ -209,7 +218,7 @@ class KeDuSR(Network[Encoded]):
         lr = pad_to(inputs.lr, 2)
         found, confidence = self.match(lr, reference)
         features = self.encode_lr(lr)
-        sr = self.decode(self.detail(found, confidence, reference), features)
+        sr = self._finished(self.decode(self.detail(found, confidence, reference), features), lr)
         maps = {"confidence": confidence, "flow": _flow_of(reference, inputs)}
         return Outputs(sr[:, :, : 2 * height, : 2 * width], maps)
 
@@ -260,7 +269,8 @@ class KeDuSR(Network[Encoded]):
             area = min(area, tile**2)
         # The reference first: for a while two maps of its features are held.
         reference = self._reference_by_rows(inputs, area)
-        lr = self._ordered(pad_to(inputs.lr, 2))
+        whole = pad_to(inputs.lr, 2)
+        lr = self._ordered(whole)
         height, width = lr.shape[2:]
         rows = height_of(area, width)
         query = gather(by_rows(self.feature_match), cut(lr, rows), height // 2)
@@ -273,7 +283,7 @@ class KeDuSR(Network[Encoded]):
             if band is not None:
                 total += band.rows.sum(dim=(2, 3), keepdim=True)
         pooled = (total / (4 * height * width)).to(features.dtype)
-        return Encoded(features, found, reference, pooled, area)
+        return Encoded(whole, features, found, reference, pooled, area)
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         features, found = encoded.features, encoded.found
@@ -282,6 +292,7 @@ class KeDuSR(Network[Encoded]):
         parts = self._parts(features, found, encoded.reference, around, encoded.area)
         rows = 2 * (around[2] - around[0])
         sr = self._ordered(gather(self._decoded_by_rows(encoded.pooled), parts, rows))
+        sr = self._finished(sr, encoded.lr[:, :, around[0] : around[2], around[1] : around[3]])
         cells = top // 2, left // 2, -(-bottom // 2), -(-right // 2)
         confidence = found.similarity[:, None, cells[0] : cells[2], cells[1] : cells[3]]
         return Outputs(sr[_inside(window, around)], {"confidence": confidence.to(sr.dtype)})
@@ -334,6 +345,9 @@ class KeDuSR(Network[Encoded]):
                 both = detail[:, :, start : start + rows], enlarged[:, :, start : start + rows]
                 last = piece[2] == bottom and start + rows >= detail.shape[2]
                 yield Band(torch.cat(both, dim=1), last)
+
+    def _finished(self, sr: torch.Tensor, lr: torch.Tensor) -> torch.Tensor:
+        return sr + enlarged(lr) if self.config.skip else sr
 
     def _decoded_by_rows(self, pooled: torch.Tensor) -> Step:
         """As `decode`, of what `_parts` gives."""

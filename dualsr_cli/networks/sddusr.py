@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, Values, search, straight_through
-from dualsr_cli.networks._pooled import channels_last, encode_by_windows, enlarged
+from dualsr_cli.networks._pooled import channels_last, encode_by_windows
 from dualsr_cli.networks._rows import by_rows, gather, height_of
 from dualsr_cli.networks._rows import cut as cut_rows
 from dualsr_cli.networks._sddusr_parts import (
@@ -37,7 +37,7 @@ from dualsr_cli.networks._sddusr_parts import (
     TokenDictionaries,
 )
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
-from dualsr_cli.networks.blocks import PixelShuffle, ResidualGroup, conv3x3, pad_to
+from dualsr_cli.networks.blocks import PixelShuffle, ResidualGroup, conv3x3, enlarged, pad_to
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 from dualsr_cli.networks.kedusr import (
     FlowGuidedAlignment,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,17 @@ def golden(full: KeDuSR, compact: KeDuSR) -> dict[str, np.ndarray]:
     }
 
 
+def test_compact_twins_add_the_bicubic_enlargement(compact: KeDuSR) -> None:
+    assert not KeDuSRConfig().skip
+    inputs = pair(13, 10, (0, 0, 8, 8))
+    without = seeded(replace(KeDuSRConfig.compact(), skip=False))
+    expected = F.interpolate(inputs.lr, scale_factor=2, mode="bicubic")
+    with torch.no_grad():
+        for training in (True, False):
+            added = compact.train(training)(inputs).sr - without.train(training)(inputs).sr
+            assert torch.allclose(added, expected, atol=1e-5)
+
+
 def test_golden(full: KeDuSR, compact: KeDuSR) -> None:
     found = golden(full, compact)
     with np.load(GOLDEN) as stored:
@@ -258,8 +270,8 @@ def test_half_precision_comes_close(compact: KeDuSR) -> None:
     half = KeDuSR(compact.config).eval()
     half.load_state_dict(compact.state_dict())
     whole = half.bfloat16()(Inputs(inputs.lr.bfloat16(), inputs.ref.bfloat16(), inputs.box)).sr
+    assert whole.dtype == torch.bfloat16
     for found, share in ((mixed, 0.02), (whole, 0.1)):
-        assert found.dtype == torch.bfloat16
         assert (found.float() - exact).square().mean().sqrt() < share * exact.std()
 
 
