@@ -125,7 +125,7 @@ class BenchTeller:
             self.console.result(table.title)
         self.console.result(
             f"{place or 'several data sets'}{scale}, by {table.protocol}: "
-            f"means of {cases}{of} cases"
+            f"means of {cases}{of} case{'s' if of or cases != 1 else ''}"
         )
         self.console.styled_table(*terminal_table(table), words=2)
         for entry in table.measured:
