@@ -119,7 +119,7 @@ def upscale(
         crop_to_tele=crop_to is not None,
         device=device,
         precision=precision.value,
-        memory=parse_memory(batch.max_memory) // (batch.jobs or 1) if batch.max_memory else None,
+        memory=parse_memory(batch.max_memory) if batch.max_memory else None,
         format=format,
         quality=quality,
         bit_depth=bit_depth,

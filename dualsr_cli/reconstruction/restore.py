@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dualsr_cli.alignment import AlignedPair, Box, Floats
 from dualsr_cli.errors import DualsrError, UsageError
-from dualsr_cli.machine import default_memory
+from dualsr_cli.machine import default_memory, resident
 from dualsr_cli.networks import (
     CELL,
     Inputs,
@@ -32,6 +32,9 @@ from dualsr_cli.reconstruction.tiler import MOST, plan, restore_windows
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SHARE = 0.8  # of a GPU's free memory
+_WORKING = 256 << 20
+"""Bytes of main memory that a network takes beside its plan, at most: what libraries load and lay
+out when they are used first, searches' and convolutions' scratch, what the allocator keeps."""
 _DOUBTFUL = 1 / 255  # confidence of what the tele shows, but not surely there
 _BAND = 256  # rows of the reference that are warped at once
 
@@ -85,12 +88,12 @@ def restore(
 ) -> Reconstruction:
     """The wide photo (or `box` of it) at `scale`, 1..16, by a network at its own scale.
 
-    memory: bytes for what the network holds; None: a share of what is free. The tele photo is
-    brought to the network's scale, and its result to `scale`. Provenance is the network's own
-    confidence in what it took: inside the tele's view it counts as taken directly, elsewhere as
-    matched. A result whose area mean differs too much from the wide photo is corrected, see
-    `Canvas`. Raises UsageError where `memory` is too small, DualsrError for results that are no
-    numbers.
+    memory: bytes that may be taken on the network's device, on a processor by all of this process,
+    libraries and photos included; None: a share of what is free. The tele photo is brought to the
+    network's scale, and its result to `scale`. Provenance is the network's own confidence in what
+    it took: inside the tele's view it counts as taken directly, elsewhere as matched. A result
+    whose area mean differs too much from the wide photo is corrected, see `Canvas`. Raises
+    UsageError where `memory` is too small, DualsrError for results that are no numbers.
     """
     check_scale(scale)
     wide = aligned.wide
@@ -101,6 +104,8 @@ def restore(
     canvas = Canvas(wide, box, scale)
     step = restorer.network.scale
     around = 0 if step == scale else CELL
+    # Of the canvas, once it is written to.
+    size = (box[2] - box[0]) * (box[3] - box[1]) * (3 * wide.pixels.itemsize * scale**2 + 6)
 
     def told(done: int, total: int) -> None:
         if done == 0:
@@ -110,7 +115,7 @@ def restore(
     for window, made, outputs in restore_windows(
         restorer.network,
         inputs,
-        plan(restorer.network, inputs, memory or _room(restorer.device)),
+        plan(restorer.network, inputs, *_room(restorer.device, memory, round(size))),
         around=around,
         wanted=lambda window: _common(window, box) is not None,
         progress=told,
@@ -142,7 +147,7 @@ def run_network(restorer: Restorer, inputs: Inputs, memory: int | None = None) -
     step = restorer.network.scale
     height, width = inputs.lr.shape[2:]
     result = torch.empty(3, step * height, step * width)
-    tile = plan(restorer.network, inputs, memory or _room(restorer.device))
+    tile = plan(restorer.network, inputs, *_room(restorer.device, memory, 4 * result.numel()))
     for window, _, outputs in restore_windows(restorer.network, inputs, tile):
         top, left, bottom, right = (step * edge for edge in window)
         result[:, top:bottom, left:right] = outputs.sr[0]
@@ -167,11 +172,17 @@ def restoring_memory(
     return round(held)
 
 
-def _room(device: torch.device) -> int:
-    """Bytes that a network may take there where nobody said how many."""
+def _room(device: torch.device, memory: int | None, result: int) -> tuple[int, int]:
+    """Bytes that may be taken there, and how many are: for certain or soon.
+
+    memory: how many may be, None: a share of what is free. result: of what it will be written to.
+    """
     if device.type == "cuda":
-        return int(_SHARE * torch.cuda.mem_get_info(device)[0])
-    return default_memory()
+        if memory is None:
+            return int(_SHARE * torch.cuda.mem_get_info(device)[0]), 0
+        return memory, torch.cuda.memory_allocated(device)
+    soon = _WORKING + result
+    return (default_memory(), soon) if memory is None else (memory, resident() + soon)
 
 
 def network_inputs(aligned: AlignedPair, step: int) -> Inputs:

@@ -25,8 +25,8 @@ MOST = 512
 Found = TypeVar("Found")
 
 
-def plan(network: Network[Any], inputs: Inputs, memory: int) -> int:
-    """The side of the windows, in LR pixels, for `memory` bytes beside the inputs.
+def plan(network: Network[Any], inputs: Inputs, memory: int, taken: int = 0) -> int:
+    """The side of the windows, in LR pixels, for `memory` bytes, some of which are taken already.
 
     A multiple of CELL, LEAST..MOST. Raises UsageError where not even the smallest windows fit.
     """
@@ -39,7 +39,7 @@ def plan(network: Network[Any], inputs: Inputs, memory: int) -> int:
 
     def bytes_of(tile: int) -> float:
         window = min(height, tile + around) * min(width, tile + around)
-        return float(size * (held + needs.window * window))
+        return float(taken + size * (held + needs.window * window))
 
     for tile in range(MOST, LEAST - 1, -CELL):
         if bytes_of(tile) <= memory:

@@ -65,18 +65,6 @@ def test_a_network_restores_a_pair(
     assert np.abs(cells).mean() < 4
 
 
-def test_windows_do_not_show(dualsr: Run, add: Add, small: Pair, tmp_path: Path) -> None:
-    add("kedusr-mine", "kedusr")
-    pictures = []
-    for memory in ("4G", "64M"):
-        out = tmp_path / f"{memory}.png"
-        words = ("--model", "kedusr-mine", "--max-memory", memory)
-        assert dualsr("upscale", *small, "-o", out, *words)[0] == 0
-        with Image.open(out) as image:
-            pictures.append(np.asarray(image, int))
-    assert np.abs(pictures[0] - pictures[1]).max() <= 1
-
-
 def test_too_little_memory_is_a_sentence(
     dualsr: Run, add: Add, small: Pair, tmp_path: Path
 ) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +15,7 @@ import torch
 
 from dualsr_cli.alignment import AlignedPair, align
 from dualsr_cli.errors import DualsrError, UsageError
+from dualsr_cli.machine import resident
 from dualsr_cli.photos import Photo
 from dualsr_cli.reconstruction import Restorer, restore
 
@@ -83,13 +87,38 @@ def test_at_any_scale_it_is_the_networks_picture(
 
 @pytest.mark.parametrize("scale", [2.0, 2.58])
 def test_tiles_do_not_show(aligned: AlignedPair, scale: float) -> None:
-    network = Pasting()
-    needed = 4 * (24 * 480 * 360 + 12 * 240 * 180)
+    network = Pasting()  # says that it takes 700 MB of a whole image
     whole = restore(aligned, restorer(network), scale)
-    tiled = restore(aligned, restorer(network), scale, memory=needed + 4 * 1000 * 60 * 60)
+    tiled = restore(aligned, restorer(network), scale, memory=resident() + (384 << 20))
     assert np.abs(whole.pixels.astype(int) - tiled.pixels).max() <= 1
     assert (whole.pixels != tiled.pixels).mean() < 0.001
     assert np.abs(whole.provenance.astype(int) - tiled.provenance).max() <= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no one tells a process's memory elsewhere")
+def test_the_whole_process_stays_within_its_memory(sample_pairs: Path) -> None:
+    """AWnet would take 500 MB of the image at once, and may take 180 MB of it."""
+    script = """
+import pathlib, resource, sys, torch
+torch.set_num_threads(1)
+from dualsr_cli.alignment import align
+from dualsr_cli.machine import resident
+from dualsr_cli.networks import build
+from dualsr_cli.photos import read_photo
+from dualsr_cli.reconstruction import Restorer, restore
+network = build("awnet", {"compact": True, "scale": 2}).eval().requires_grad_(False)
+aligned = align(*(read_photo(pathlib.Path(name)) for name in sys.argv[1:]))
+limit = resident() + (440 << 20)
+restorer = Restorer("untrained", network, torch.device("cpu"), "fp32")
+restore(aligned, restorer, 2.0, memory=limit, box=(0, 0, 32, 32))
+print(limit, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+"""
+    photos = [sample_pairs / "city" / f"{lens}.png" for lens in ("wide", "tele")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *photos], capture_output=True, text=True, check=True
+    )
+    limit, most = map(int, done.stdout.split())
+    assert most < limit
 
 
 @pytest.mark.parametrize("scale", [2.0, 1.7])

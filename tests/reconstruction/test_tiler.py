@@ -134,6 +134,7 @@ def test_less_memory_means_smaller_windows(inputs: Inputs) -> None:
     held = 4 * (24 * 203 * 301 + 12 * 90 * 141)
     seen = min(tiles[2] + 8, 203) * min(tiles[2] + 8, 301)
     assert held + 4 * 1000 * seen <= 32 << 20
+    assert plan(network, inputs, 1 << 30, taken=(1 << 30) - (32 << 20)) == tiles[2]
 
 
 def test_too_little_memory_is_told_beforehand(inputs: Inputs) -> None:
