@@ -13,7 +13,7 @@ from PIL import Image
 from dualsr_cli.alignment import AlignedPair, align
 from dualsr_cli.errors import AlignmentError
 from dualsr_cli.photos import Photo, parse_capture, read_photo
-from dualsr_cli.reconstruction import measure, reconstruct
+from dualsr_cli.reconstruction import load_restorer, measure, reconstruct, restore
 
 SAMPLES = Path(__file__).parent.parent / "sample_pairs"
 SCALE = 2
@@ -59,7 +59,8 @@ def sample(name: str) -> tuple[Photo, Photo]:
 
 def data_pairs(data: Path) -> Iterator[Pair]:
     """The pairs of a folder that holds berlin/, buddha/ and city100/, as far as it does."""
-    yield from _berlin(data / "berlin")
+    for name, wide, tele in berlin(data / "berlin"):
+        yield half_size(name, "berlin", wide, tele)
     yield from _buddha(data / "buddha")
     for camera in ("iphone", "nikon"):
         for path in sorted((data / "city100" / camera).glob("*L.png")):
@@ -70,20 +71,19 @@ def data_pairs(data: Path) -> Iterator[Pair]:
             )
 
 
-def _berlin(folder: Path) -> Iterator[Pair]:
-    """Three photos of one house, by hand and by phone: top, bottom, left, right of the tele's."""
+def berlin(folder: Path) -> Iterator[tuple[str, Photo, Photo]]:
+    """Three photos of one house, by hand and by phone, as wide and tele photos."""
     if not folder.is_dir():
         return
-    crops = (
+    crops = (  # top, bottom, left, right of the tele's
         ("01", "02", np.s_[500:1900, 800:2600]),
         ("01", "03", np.s_[300:1800, 700:2500]),
         ("02", "03", np.s_[500:1900, 700:2500]),
     )
     for first, second, crop in crops:
         wide, tele = read_photo(folder / f"{first}.jpg"), read_photo(folder / f"{second}.jpg")
-        yield half_size(
+        yield (
             f"berlin-{first}-{second}",
-            "berlin",
             with_pixels(wide, halved(wide.pixels)),
             with_pixels(tele, tele.pixels[crop]),
         )
@@ -161,8 +161,11 @@ class Run:
     refused: str
 
 
-def run(wide: Photo, tele: Photo | None) -> Run:
-    """What `dualsr upscale --scale 2` does between reading and writing."""
+def run(wide: Photo, tele: Photo | None, model: str = "") -> Run:
+    """What `dualsr upscale --scale 2 --model MODEL` does between reading and writing.
+
+    model: a network, or "" for detail transfer.
+    """
     aligned, agreement, refused = None, None, ""
     if tele is not None:
         try:
@@ -173,6 +176,8 @@ def run(wide: Photo, tele: Photo | None) -> Run:
         except AlignmentError as error:
             refused = error.reason
     used = aligned if agreement is not None else None
+    if model and used is not None:
+        return Run(restore(used, load_restorer(model, "cpu"), SCALE).pixels, aligned, refused)
     return Run(reconstruct(wide, used, SCALE, agreement=agreement).pixels, aligned, refused)
 
 

@@ -9,6 +9,12 @@ result's area mean and the wide photo, where that is not clipped.
 --data FOLDER adds the pairs of a folder with berlin/, buddha/ and city100/iphone, city100/nikon.
 --protocol city100 takes City100 as it is: in is the short-focal photo halved, the truth is the
 long-focal photo, the tele a shifted, slightly warped and re-toned crop of the truth's centre.
+--protocol selfdzsr takes berlin/ as SelfDZSR measures real photos: in are the part of the wide
+photo that the tele shows and the middle of the tele photo, the truth is the whole tele photo, laid
+on the wide one. --protocol simulated simulates two pairs of each photo in photos/.
+
+--model NAME measures a network of the zoo in place of detail transfer; the last column is its
+LPIPS beside bicubic's.
 """
 
 from __future__ import annotations
@@ -26,16 +32,23 @@ from benchmarks._pairs import (
     SCALE,
     Pair,
     Rgb,
+    berlin,
     data_pairs,
     footprint,
     halved,
+    middle_half,
     psnr,
     resized,
+    rgb8,
     run,
     sample_pairs,
     with_pixels,
 )
+from dualsr_cli.alignment import align
+from dualsr_cli.benchmark import score
 from dualsr_cli.photos import Photo, read_photo
+from dualsr_cli.training import simulate_pair
+from dualsr_cli.training.own_pairs import telephoto
 
 SIGMA = 0.8  # output pixels; of 0.8, 1.2, 1.6 and 2.4 the one with the plain recipe's best means
 COLUMNS = ("plain", "dualsr", "no tele")
@@ -44,23 +57,24 @@ COLUMNS = ("plain", "dualsr", "no tele")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder with berlin/, buddha/, city100/")
-    parser.add_argument("--protocol", choices=["half-size", "city100"], default="half-size")
+    parser.add_argument("--protocol", choices=[*PROTOCOLS], default="half-size")
+    parser.add_argument("--model", default="", help="a network; default: detail transfer")
     parser.add_argument("--quick", action="store_true", help="every sixth pair of --data")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
-    if options.protocol == "city100" and not options.data:
-        parser.error("--protocol city100 needs --data")
+    if options.protocol != "half-size" and not options.data:
+        parser.error(f"--protocol {options.protocol} needs --data")
     rows = []
     if not options.json:
         print(
             f"{'pair':22}{'bicubic':>8}",
             *(f"{name + ' centre/corner/full':>28}" for name in COLUMNS),
-            " consistency  refused as",
+            " consistency   LPIPS  refused as",
         )
-    for number, pair in enumerate(_pairs(options)):
+    for number, pair in enumerate(PROTOCOLS[options.protocol](options.data)):
         if options.quick and number > 5 and number % 6:
             continue
-        rows.append(_row(pair))
+        rows.append(_row(pair, options.model))
         print(json.dumps(rows[-1]) if options.json else _line(rows[-1]), flush=True)
     groups = {row["group"]: [r for r in rows if r["group"] == row["group"]] for row in rows}
     if len(groups) > 1:
@@ -70,20 +84,17 @@ def main() -> None:
         print(json.dumps(mean) if options.json else _line(mean))
 
 
-def _pairs(options: argparse.Namespace) -> Iterator[Pair]:
-    if options.protocol == "city100":
-        yield from _city100(options.data)
-        return
+def _half_size(data: Path | None) -> Iterator[Pair]:
     yield from sample_pairs()
-    if options.data:
-        yield from data_pairs(options.data)
+    if data:
+        yield from data_pairs(data)
 
 
-def _row(pair: Pair) -> dict:
+def _row(pair: Pair, model: str) -> dict:
     height, width = pair.truth.shape[:2]
     bicubic = resized(pair.wide.pixels, (width, height))
     plain, mask = plain_recipe(pair, bicubic)
-    ours = run(pair.wide, pair.tele)
+    ours = run(pair.wide, pair.tele, model)
     alone = run(pair.wide, None)
     reduced = cv2.resize(
         ours.pixels.astype(np.float32), (width // SCALE, height // SCALE),
@@ -102,6 +113,7 @@ def _row(pair: Pair) -> dict:
             for name, pixels in zip(COLUMNS, (plain, ours.pixels, alone.pixels), strict=True)
         },
         "consistency": float(np.abs(reduced - pair.wide.pixels)[unclipped].mean()),
+        "lpips": [_lpips(pixels, pair.truth) for pixels in (ours.pixels, bicubic)],
         "refused": ours.refused,
     }
 
@@ -114,6 +126,7 @@ def _mean(group: str, rows: list[dict]) -> dict:
         "bicubic": float(np.mean([row["bicubic"] for row in rows])),
         **{name: np.nanmean([row[name] for row in rows], axis=0).tolist() for name in COLUMNS},
         "consistency": float(np.mean([row["consistency"] for row in rows])),
+        "lpips": np.mean([row["lpips"] for row in rows], axis=0).tolist(),
         "refused": "",
     }
 
@@ -121,7 +134,12 @@ def _mean(group: str, rows: list[dict]) -> dict:
 def _line(row: dict) -> str:
     gains = ["{:>14.2f}{:>7.2f}{:>7.2f}".format(*row[name]) for name in COLUMNS]
     line = f"{row['pair']:22}{row['bicubic']:8.2f} {' '.join(gains)}{row['consistency']:13.2f}"
-    return f"{line}  {row['refused']}"
+    return f"{line}{row['lpips'][0] / row['lpips'][1] - 1:+8.1%}  {row['refused']}"
+
+
+def _lpips(result: Rgb, truth: Rgb) -> float:
+    images = (pixels.astype(np.float32) / 255 for pixels in (result, truth))
+    return score(*images, None, "half-size", metrics=("lpips",))["full"]["lpips"]
 
 
 def plain_recipe(pair: Pair, bicubic: Rgb) -> tuple[Rgb, npt.NDArray[np.bool_]]:
@@ -188,6 +206,30 @@ def _city100(data: Path) -> Iterator[Pair]:
             )  # fmt: skip
 
 
+def _selfdzsr(data: Path) -> Iterator[Pair]:
+    for name, wide, tele in berlin(data / "berlin"):
+        aligned = align(wide, tele)
+        triplet = telephoto(aligned, SCALE)
+        yield Pair(
+            name, "selfdzsr", with_pixels(wide, triplet.lr),
+            with_pixels(tele, middle_half(tele.pixels)), triplet.hr,
+        )  # fmt: skip
+
+
+def _simulated(data: Path) -> Iterator[Pair]:
+    for path in sorted((data / "photos").glob("*.jpg")):
+        photo = read_photo(path)
+        height, width = photo.pixels.shape[:2]
+        shrink = 1600 / max(height, width)  # so that a photograph is sharp at its pixels
+        truth = resized(rgb8(photo), (int(width * shrink) // 4 * 4, int(height * shrink) // 4 * 4))
+        for seed in (0, 1):
+            pair = simulate_pair(truth, seed)
+            yield Pair(
+                f"{path.stem[:18]}-{seed}", "simulated", with_pixels(photo, pair.wide),
+                with_pixels(photo, pair.tele), pair.truth,
+            )  # fmt: skip
+
+
 def _reference(long: Photo, seed: int) -> Photo:
     """A crop of half the sides from the centre, as another camera held by hand would see it."""
     random = np.random.default_rng(seed)
@@ -207,6 +249,13 @@ def _reference(long: Photo, seed: int) -> Photo:
     tone = random.uniform(0.9, 1.1, 3) * (crop / 255.0) ** random.uniform(0.9, 1.1)
     return with_pixels(long, np.clip(np.rint(tone * 255), 0, 255).astype(np.uint8))
 
+
+PROTOCOLS = {
+    "half-size": _half_size,
+    "city100": _city100,
+    "selfdzsr": _selfdzsr,
+    "simulated": _simulated,
+}
 
 if __name__ == "__main__":
     main()

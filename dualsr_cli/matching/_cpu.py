@@ -37,11 +37,8 @@ def search_cpu(
     pairs = (band[1] - band[0]) * width * key[0].numel()
     if len(query_places) * len(key_places) < _FEW * pairs:
         return _search_few(query, key, patch, padding, query_places, key_places)
-    if len(query_places) < query[0].numel():
-        query = torch.nan_to_num(query, 0.0, 0.0, 0.0)
     mask = None
     if len(key_places) < key[0].numel():
-        key = torch.nan_to_num(key, 0.0, 0.0, 0.0)
         mask = torch.zeros(key.shape[1:], dtype=torch.bool)
         mask.view(-1)[key_places] = True
     index, similarity = search_rows(query, key, patch, padding, band, mask)

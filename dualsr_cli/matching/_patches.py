@@ -36,24 +36,30 @@ class Patches:
 
 
 def padded(
-    features: torch.Tensor, patch: int, padding: str, band: tuple[int, int] | None = None
+    features: torch.Tensor,
+    patch: int,
+    padding: str,
+    rows: tuple[int, int] | None = None,
+    columns: tuple[int, int] | None = None,
 ) -> torch.Tensor:
-    """A map (C, H, W), or a band of its rows, with what lies around it: float32, channels last.
+    """A map (C, H, W), or some rows and columns of it, with what lies around: channels last.
 
-    Outside it goes on as `Patches` says: (H + patch - 1, W + patch - 1, C).
+    Outside the map it goes on as `Patches` says. float32, (H + patch - 1, W + patch - 1, C).
     """
     _, height, width = features.shape
-    first, last = band or (0, height)
-    radius = patch // 2
-    rows = torch.arange(first - radius, last + radius, device=features.device)
-    columns = torch.arange(-radius, width + radius, device=features.device)
+    down, across = (
+        torch.arange(first - patch // 2, last + patch // 2, device=features.device)
+        for first, last in (rows or (0, height), columns or (0, width))
+    )
     mirrored = padding == "reflect"
-    lines = features[:, _inside(rows, height, mirrored and height > radius)]
-    lines = lines[:, :, _inside(columns, width, mirrored and width > radius)]
+    taken = _inside(across, width, mirrored and width > patch // 2)
+    left, right = (int(edge) for edge in taken.aminmax())
+    lines = features[:, :, left : right + 1]  # so that no more is copied
+    lines = lines[:, _inside(down, height, mirrored and height > patch // 2)][:, :, taken - left]
     pixels = lines.to(torch.float32).permute(1, 2, 0).contiguous()
     if padding == "zeros":
-        pixels[(rows < 0) | (rows >= height)] = 0
-        pixels[:, (columns < 0) | (columns >= width)] = 0
+        pixels[(down < 0) | (down >= height)] = 0
+        pixels[:, (across < 0) | (across >= width)] = 0
     return pixels
 
 
