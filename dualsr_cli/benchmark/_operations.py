@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,37 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from dualsr_cli.matching import counted_searches
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts in `total`, while it is entered, what matrix products and convolutions take.
+class Operations:
+    """Counts in `total`, once it is left, what products, convolutions and searches took.
 
-    PyTorch's own table of formulas, by which a multiply-add is two operations; its counter holds
-    hooks on all modules, and so is for one thread. What other threads or own kernels do is not
-    seen: the search for matches.
+    A multiply-add is two operations; a search for matches counts as its paper's product of all
+    queries and keys, however it is done.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._entered = ExitStack()
+
+    def __enter__(self) -> Operations:
+        self._searches = self._entered.enter_context(counted_searches())
+        self._products = self._entered.enter_context(_Products())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._entered.close()
+        self.total += self._products.total + self._searches.operations
+
+
+class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts matrix products and convolutions by PyTorch's own table of formulas.
+
+    Its counter holds hooks on all modules, and so is for one thread. What other threads or own
+    kernels do is not seen: the search for matches.
     """
 
     def __init__(self) -> None:

@@ -187,8 +187,8 @@ def notes_of(table: Table) -> list[str]:
             )
     if any(entry.efficiency and entry.efficiency.operations for entry in table.measured):
         notes.append(
-            "Operations are those of convolutions and matrix products, without the search for "
-            "matches; a multiply-add is two."
+            "Operations are those of convolutions, matrix products and searches for matches, each "
+            "as the product of all its queries and keys; a multiply-add is two."
         )
     return notes
 

@@ -78,8 +78,8 @@ class Resources:
     """What methods may use.
 
     device: a torch device; precision: of networks, "auto" or what `upscale` knows; memory: bytes
-    that a network may take, None: a share of what is free. alone: whether nothing else works in
-    this process, so that its memory can be measured.
+    that a network may take, on a processor all of the process; None: a share of what is free.
+    alone: whether nothing else works in this process, so that its memory can be measured.
     """
 
     device: str = "cpu"

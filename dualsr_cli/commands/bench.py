@@ -12,6 +12,15 @@ from dualsr_cli import jobs
 from dualsr_cli.commands._batch_options import EngineName
 from dualsr_cli.commands._bench_choices import tell_choices
 from dualsr_cli.commands._bench_dry_run import tell_dry_run
+from dualsr_cli.commands._bench_options import (
+    Ablation,
+    Jobs,
+    Methods,
+    Output,
+    Protocols,
+    Recipes,
+    Results,
+)
 from dualsr_cli.commands._bench_recipes import write_recipes as write_recipes_of
 from dualsr_cli.commands._bench_teller import BenchTeller
 from dualsr_cli.commands.config import Config, SaveConfig, save_options
@@ -48,35 +57,12 @@ def bench(
     scale: Annotated[
         int | None, typer.Option(metavar="S", help="Where the data set has several.")
     ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="bicubic, lanczos, detail-transfer, or networks that `dualsr models` lists; "
-            "commas between them.  [default: the three, and networks that two cores can afford]",
-            show_default=False,
-        ),
-    ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Images that were made elsewhere: DIR/CASE.png, or DIR/CASE_anything.png.",
-            show_default=False,
-        ),
-    ] = None,
+    method: Methods = None,
+    results: Results = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What to call the method of --results.")
     ] = None,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Whose rules to score by: kedusr, dcsr, dcsr-x4, selfdzsr, ttsr, awnet, "
-            "half-size, city100; commas between them.  [default: the data set's own]",
-            show_default=False,
-        ),
-    ] = None,
+    protocol: Protocols = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,40 +71,15 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    ablation: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Score the rows of a paper's ablation in place of methods: variations of the one "
-            "that --method names, or models of their own.",
-            show_default=False,
-        ),
-    ] = None,
-    write_recipes: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Write the recipes of an ablation's rows for `dualsr train`, and score nothing.",
-            show_default=False,
-        ),
-    ] = None,
+    ablation: Ablation = None,
+    write_recipes: Recipes = None,
     compact: Annotated[
         bool,
         typer.Option(
             "--compact", help="With --write-recipes: of the networks for two processor cores."
         ),
     ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FOLDER",
-            help="Where the scores go, and what a run that goes on begins from.  "
-            "[default: bench-DATASET, or bench-ABLATION]",
-            show_default=False,
-        ),
-    ] = None,
+    output: Output = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The first N cases only.")
     ] = None,
@@ -143,17 +104,7 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    jobs_: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs",
-            metavar="N",
-            min=1,
-            help="Results made at once; here times are sound with 1 only.  [default: 1; with Ray "
-            "one for every GPU, or machine]",
-            show_default=False,
-        ),
-    ] = None,
+    jobs_: Jobs = None,
     engine: Annotated[EngineName, typer.Option(help="What works: this machine or Ray.")] = (
         EngineName.local
     ),
@@ -231,9 +182,7 @@ def bench(
         "metrics": _names(metric) or METRICS,
         "subset": _names(subset),
         "limit": limit,
-        "resources": Resources(
-            device, precision.value, memory and memory // side_by_side, side_by_side == 1
-        ),
+        "resources": Resources(device, precision.value, memory, side_by_side == 1),
         "save_images": save_images,
     }
     makers = _names(method)

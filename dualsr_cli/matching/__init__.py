@@ -2,6 +2,7 @@
 
 from dualsr_cli.matching.clustered import search_clustered
 from dualsr_cli.matching.correspondence import Correspondence
+from dualsr_cli.matching.counting import counted_searches
 from dualsr_cli.matching.differentiable import straight_through
 from dualsr_cli.matching.features import gradient_features
 from dualsr_cli.matching.reassembly import Overlap, Values, reassemble
@@ -13,6 +14,7 @@ __all__ = [
     "Overlap",
     "Values",
     "coarse_boxes",
+    "counted_searches",
     "detail_mask",
     "gradient_features",
     "prune_keys",

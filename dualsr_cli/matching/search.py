@@ -15,6 +15,7 @@ from dualsr_cli.matching._dense import search_dense
 from dualsr_cli.matching._parallel import plain
 from dualsr_cli.matching._patches import finite
 from dualsr_cli.matching.correspondence import Correspondence
+from dualsr_cli.matching.counting import count
 
 PADDINGS = ("reflect", "zeros")
 PRECISIONS = ("exact", "fast")
@@ -74,11 +75,14 @@ def _search_one(
     precision: str,
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """One image: each query's key (n,) int64, its similarity (n,), how many were rescored."""
+    numbers = patch * patch * query.shape[0]
     if query.device.type == "cpu":
+        count(len(queries), len(keys), numbers)
         return *search_cpu(query, key, patch, padding, queries, keys), 0
     if query.device.type == "cuda" and _has_triton(query.device):
         from dualsr_cli.matching._triton import search_cuda
 
+        count(len(queries), len(keys), numbers)
         return search_cuda(query, key, patch, padding, queries, keys, precision)
     return *search_dense(query, key, patch, padding, queries, keys), 0
 

@@ -137,8 +137,7 @@ class SelfDZSR(Network[Encoded]):
     def memory(self) -> Memory:
         """From the peaks of processes that encoded photos and rendered windows of two sizes."""
         width, keys, scale = self.config.features, self.config.student[2], self.config.scale
-        # The search takes its features as they are made and once more, laid out by rows.
-        matched = 2 * keys / CELL**2
+        matched = keys / CELL**2
         return Memory(
             image=matched + 8,
             reference=scale**2 * (max(width, matched) + 3),

@@ -28,8 +28,8 @@ class Shapes(TorchFunctionMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def test_kedusrs_operations_are_those_of_its_layers() -> None:
-    """Of all convolutions, as they are run by rows; the search for matches is not counted."""
+def test_kedusrs_operations_are_those_of_its_layers_and_its_search() -> None:
+    """Of convolutions, run by rows, and of the patches of 3 x 3 at half of LR's size."""
     network = build("kedusr", {"features": 8, "lr_blocks": 1, "blocks": 1, "groups": 2}).eval()
     lr, ref = torch.rand(1, 3, 48, 64), torch.rand(1, 3, 48, 64)
     inputs = Inputs(lr, ref, torch.tensor([[8, 16, 32, 48]]))
@@ -37,4 +37,6 @@ def test_kedusrs_operations_are_those_of_its_layers() -> None:
         network(inputs)
     with torch.no_grad(), Shapes() as expected:
         network(inputs)
-    assert counted.total == expected.total > 10**8
+    queries, keys = (48 // 2) * (64 // 2), (24 // 2) * (32 // 2)
+    assert counted.total == expected.total + 2 * 9 * 16 * queries * keys
+    assert expected.total > 10**8
