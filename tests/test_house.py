@@ -26,6 +26,7 @@ DIRECTIONS = {
     "machine": {"errors"},
     "console": {"plain"},
     "photos": {"errors", "files"},
+    "videos": {"photos", "errors", "files"},
     "alignment": {"photos", "errors", "files"},
     "matching": {"errors"},
     "networks": {"matching", "errors", "files"},
@@ -34,6 +35,7 @@ DIRECTIONS = {
         "alignment",
         "matching",
         "photos",
+        "videos",
         "errors",
         "files",
         "plain",
@@ -55,6 +57,7 @@ DIRECTIONS = {
         "alignment",
         "matching",
         "photos",
+        "videos",
         "jobs",
         "errors",
         "files",
@@ -69,6 +72,7 @@ DIRECTIONS = {
         "matching",
         "alignment",
         "photos",
+        "videos",
         "jobs",
         "console",
         "machine",
@@ -77,7 +81,18 @@ DIRECTIONS = {
     },
 }
 
-HEAVY = {"torch", "torchvision", "lpips", "cv2", "pyvips", "numpy", "PIL", "pillow_heif", "ray"}
+HEAVY = {
+    "av",
+    "torch",
+    "torchvision",
+    "lpips",
+    "cv2",
+    "pyvips",
+    "numpy",
+    "PIL",
+    "pillow_heif",
+    "ray",
+}
 """Imported where they are used, so that `dualsr --help` needs none of them."""
 
 LIGHT = ["commands", "console", "plain", "machine", "errors", "files", "__init__", "__main__"]
@@ -121,6 +136,7 @@ SURFACE = {
         "read_pairs_table",
         "write_pairs_table",
     },
+    "dualsr_cli.videos": {"Clip", "Colour", "Frame", "open_clip", "read_frames"},
     "dualsr_cli.alignment": {
         "AlignReport",
         "AlignTask",
