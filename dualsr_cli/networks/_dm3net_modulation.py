@@ -15,6 +15,7 @@ from dualsr_cli.networks.blocks import (
     SLOPE,
     PixelShuffle,
     ResidualBlock,
+    ResidualGroup,
     conv3x3,
     lrelu,
     pad_to,
@@ -117,11 +118,7 @@ class DMIR(nn.Module):
         self.adain = Affine(width, 2 * features)
         self.merge = conv3x3(2 * features, features)
         self.groups = nn.ModuleList(ModulatedGroup(blocks, features, width) for _ in range(GROUPS))
-        self.tail = nn.Sequential(
-            conv3x3(features, features // 2),
-            nn.LeakyReLU(SLOPE, inplace=True),
-            conv3x3(features // 2, 3),
-        )
+        self.tail = _tail(features)
 
     def forward(
         self, features: torch.Tensor, embedding: torch.Tensor, statistics: Statistics
@@ -136,6 +133,22 @@ class DMIR(nn.Module):
         values = lrelu(self.merge(modulated(features, scale, beta - scale * statistics.mean)))
         for group in self.groups:
             values = group(values, embedding)
+        sr: torch.Tensor = self.tail(values.add_(features[:, features.shape[1] // 2 :]))
+        return sr
+
+
+class PlainReconstruction(nn.Module):
+    """What is left of DMIR where no embedding modulates it: the baseline of section 4.4."""
+
+    def __init__(self, features: int, blocks: int) -> None:
+        super().__init__()
+        self.merge = conv3x3(2 * features, features)
+        self.groups = nn.Sequential(*(ResidualGroup(blocks, features) for _ in range(GROUPS)))
+        self.tail = _tail(features)
+
+    def forward(self, features: torch.Tensor, embedding: None, statistics: None) -> torch.Tensor:
+        """As DMIR's: (B, 2 * F, H, W), reference's and LR's -> (B, 3, H, W)."""
+        values: torch.Tensor = self.groups(lrelu(self.merge(features)))
         sr: torch.Tensor = self.tail(values.add_(features[:, features.shape[1] // 2 :]))
         return sr
 
@@ -169,6 +182,14 @@ class ModulatedBlock(nn.Module):
         values = lrelu(modulated(self.conv1(x), *self.affine(embedding)))
         added: torch.Tensor = self.conv2(values)
         return added.add_(x)
+
+
+def _tail(features: int) -> nn.Sequential:
+    return nn.Sequential(
+        conv3x3(features, features // 2),
+        nn.LeakyReLU(SLOPE, inplace=True),
+        conv3x3(features // 2, 3),
+    )
 
 
 class Affine(nn.Module):

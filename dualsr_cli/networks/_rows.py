@@ -153,7 +153,7 @@ def height_of(area: int, width: int) -> int:
     return max(4, area // width // 2 * 2)
 
 
-def cut(values: torch.Tensor, height: int) -> Iterator[Band]:
+def cut_rows(values: torch.Tensor, height: int) -> Iterator[Band]:
     """A map (B, C, H, W) as bands of at most `height` rows."""
     for top in range(0, values.shape[2], height):
         yield Band(values[:, :, top : top + height], top + height >= values.shape[2])

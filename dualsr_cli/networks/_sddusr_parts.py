@@ -172,16 +172,16 @@ class CBAMBlock(nn.Module):
 class Fusion(nn.Module):
     """F^SR of eq. 1: F^LR, h(C) F^Warp and F^Dict side by side, made one by CBAM blocks."""
 
-    def __init__(self, features: int, blocks: int) -> None:
+    def __init__(self, parts: int, features: int, blocks: int) -> None:
         super().__init__()
         self.enter = nn.Sequential(
-            nn.Conv2d(3 * features, features, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)
+            nn.Conv2d(parts * features, features, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)
         )
         self.blocks = nn.ModuleList(CBAMBlock(features) for _ in range(blocks))
         self.leave = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, parts: torch.Tensor) -> torch.Tensor:
-        """(B, 3 * features, H, W), a whole image -> (B, features, H, W)."""
+        """(B, parts * features, H, W), a whole image -> (B, features, H, W)."""
         x = self.enter(parts)
         for block in self.blocks:
             x = block(x)

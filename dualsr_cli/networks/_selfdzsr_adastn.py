@@ -1,8 +1,11 @@
-"""SelfDZSR's AdaSTN (paper 3.2, figure 3b), and the convolution that reads between pixels."""
+"""SelfDZSR's AdaSTN (paper 3.2, figure 3b), what its table 5 has in its place, and the convolution
+that reads between pixels.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,27 +16,26 @@ from dualsr_cli.networks.contract import Window
 _TAPS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]  # G of eq. 6
 
 
-class AdaSTN(nn.Module):
-    """Adaptive spatial transformer network (3.2, figure 3b): an affine map at each pixel.
+class Bending(nn.Module, ABC):
+    """Features bent onto a guide's: each pixel's nine taps read elsewhere (eq. 7).
 
-    Each pixel's nine taps lie on P = A G + b (eq. 5), A and b found from the features and those
-    of the guide; a depthwise convolution reads there (eq. 7).
+    Where they lie is found from the features and those of the guide.
     """
-
-    RADIUS = 4
-    """Pixels around a place that its taps are found from. They may lie anywhere."""
-
-    regular_matrix: torch.Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # G as the checkpoints hold it; `_TAPS` says the same.
-        self.register_buffer("regular_matrix", torch.tensor(_TAPS).t().float().contiguous())
         self.concat = _depthwise(2 * width, 2 * width, 2 * width)
         self.concat2 = _depthwise(2 * width, width, width)
-        self.transform_matrix_conv = nn.Conv2d(width, 4, 5, padding=2)
-        self.translation_conv = nn.Conv2d(width, 2, 5, padding=2)
+        self._add_estimators(width)
         self.adapt_conv = DeformableConv(width, bias=False)
+
+    @abstractmethod
+    def _add_estimators(self, width: int) -> None:
+        """The layers of `_estimated`."""
+
+    @abstractmethod
+    def _estimated(self, both: torch.Tensor) -> torch.Tensor:
+        """Taps, of what is made of features and guide (B, C, H, W)."""
 
     def forward(
         self, features: torch.Tensor, guide: torch.Tensor, dropped: torch.Tensor | None = None
@@ -46,12 +48,7 @@ class AdaSTN(nn.Module):
 
     def taps(self, features: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
         """P: how far down and right of its pixel each tap lies, (B, 9, 2, H, W) in pixels."""
-        both = self.concat2(self.concat(torch.cat([features, guide], dim=1)))
-        matrix = self.transform_matrix_conv(both).unflatten(1, (2, 2))  # A: (B, 2, 2, H, W)
-        shift = self.translation_conv(both)  # b: (B, 2, H, W)
-        return torch.stack(
-            [down * matrix[:, :, 0] + right * matrix[:, :, 1] + shift for down, right in _TAPS], 1
-        )
+        return self._estimated(self.concat2(self.concat(torch.cat([features, guide], dim=1))))
 
     def bend(
         self, features: torch.Tensor, taps: torch.Tensor, corner: tuple[int, int] = (0, 0)
@@ -65,6 +62,95 @@ class AdaSTN(nn.Module):
         """P = 0: all taps read their own pixel, and only the sum of their weights counts."""
         sums = self.adapt_conv.weight.sum(dim=(2, 3))  # (C, 1)
         return F.leaky_relu(features * sums[:, :, None], 0.2)
+
+
+class AdaSTN(Bending):
+    """Adaptive spatial transformer network (3.2, figure 3b): an affine map at each pixel.
+
+    Each pixel's nine taps lie on P = A G + b (eq. 5).
+    """
+
+    RADIUS = 4
+    """Pixels around a place that its taps are found from. They may lie anywhere."""
+
+    regular_matrix: torch.Tensor
+
+    def _add_estimators(self, width: int) -> None:
+        # G as the checkpoints hold it; `_TAPS` says the same.
+        self.register_buffer("regular_matrix", torch.tensor(_TAPS).t().float().contiguous())
+        self.transform_matrix_conv = nn.Conv2d(width, 4, 5, padding=2)
+        self.translation_conv = nn.Conv2d(width, 2, 5, padding=2)
+
+    def _estimated(self, both: torch.Tensor) -> torch.Tensor:
+        matrix = self.transform_matrix_conv(both).unflatten(1, (2, 2))  # A: (B, 2, 2, H, W)
+        shift = self.translation_conv(both)  # b: (B, 2, H, W)
+        return torch.stack(
+            [down * matrix[:, :, 0] + right * matrix[:, :, 1] + shift for down, right in _TAPS], 1
+        )
+
+
+class FreeTaps(Bending):
+    """Deformable convolution (table 5): each tap's offset by itself."""
+
+    def _add_estimators(self, width: int) -> None:
+        self.offset_conv = nn.Conv2d(width, 18, 5, padding=2)
+
+    def _estimated(self, both: torch.Tensor) -> torch.Tensor:
+        offsets: torch.Tensor = self.offset_conv(both).unflatten(1, (9, 2))
+        return offsets + offsets.new_tensor(_TAPS)[:, :, None, None]
+
+
+class STN(Bending):
+    """Spatial transformer network (table 5): one affine map for the whole image, about its middle.
+
+    It begins as the identity.
+    """
+
+    def _add_estimators(self, width: int) -> None:
+        self.affine = nn.Linear(width, 6)
+        for parameter in self.affine.parameters():
+            nn.init.zeros_(parameter)
+
+    def _estimated(self, both: torch.Tensor) -> torch.Tensor:
+        found = self.affine(both.mean(dim=(2, 3)))[..., None, None]
+        matrix, shift = found[:, :4].unflatten(1, (2, 2)), found[:, 4:]
+        rows, columns = (
+            torch.arange(side, device=both.device) - (side - 1) / 2 for side in both.shape[2:]
+        )
+        return torch.stack(
+            [
+                found.new_tensor([down, right])[:, None, None]
+                + (rows[:, None] + down) * matrix[:, :, 0]
+                + (columns + right) * matrix[:, :, 1]
+                + shift
+                for down, right in _TAPS
+            ],
+            1,
+        )
+
+
+class InPlace(nn.Module):
+    """Nothing is bent: LR and the truth lie as the optical flow has brought them (table 5)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+
+    def forward(
+        self, features: torch.Tensor, guide: torch.Tensor, dropped: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return features
+
+    def in_place(self, features: torch.Tensor) -> torch.Tensor:
+        return features
+
+
+ALIGNMENTS: Mapping[str, Callable[[int], Bending | InPlace]] = {
+    "adastn": AdaSTN,
+    "deformable": FreeTaps,
+    "stn": STN,
+    "none": InPlace,
+}
+"""By name: how LR is brought onto the pseudo-LR."""
 
 
 class DeformableConv(nn.Conv2d):

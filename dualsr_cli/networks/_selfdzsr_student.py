@@ -15,6 +15,7 @@ from dualsr_cli.matching import search
 from dualsr_cli.networks._corners import needed, stretched
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced
 from dualsr_cli.networks.contract import Window
+from dualsr_cli.networks.vgg import MEAN, STD
 
 CELL = 4  # pixels of an image to one place of its matching features, along each axis
 LEAST = 3 * CELL  # pixels of a side that a patch of 3 x 3 places fits in
@@ -69,8 +70,8 @@ class _Branch(nn.Module):
             if name != "3_1":
                 self.model.add_module(f"relu{name}", nn.ReLU(inplace=True))
             channels = width
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
 
     def forward(self, image: torch.Tensor, tile: int | None = None) -> torch.Tensor:
         """(B, 3, H, W) -> (B, C, H // 4, W // 4): all features, drawn together bilinearly.

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._awnet_upscaling import EDSR
 from dualsr_cli.networks._corners import stretched
 from dualsr_cli.networks._windows import cut, grown, moved, reduced, scaled, within
 from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window
@@ -30,6 +31,9 @@ _KERNEL = 5  # pixels, the sides of a dynamic filter
 _TAPS = _KERNEL**2
 _FLOW_CELL = 4  # pixels of the result to one of the flow
 
+UPSCALES = ("bicubic", "bilinear", "edsr")
+"""Of lr, U of equation 2; EDSR has to be trained before the rest."""
+
 
 @dataclass(frozen=True)
 class AWnetConfig:
@@ -38,7 +42,9 @@ class AWnetConfig:
     features: of the U-net at 1, 1/2, 1/4 and 1/8 of the result's sides. flow_pyramid, flow_decoder
     and flow_context: of its PWC-Net, which is one for all references (see `PWCNetConfig`).
     noise_variance: of what is added to the upscaled lr in training, in squares of the range 0..1;
-    0.01 for real cameras (section 5.2.2). Raises ValueError for what no network can be built of.
+    0.01 for real cameras (section 5.2.2). upscale: one of UPSCALES (table 4). direct: whether
+    stacked convolutions predict pixels, in place of filters and shares by a U-net (table 6). Raises
+    ValueError for what no network can be built of.
     """
 
     scale: int = 4
@@ -48,12 +54,18 @@ class AWnetConfig:
     flow_decoder: tuple[int, ...] = PWCNetConfig.decoder
     flow_context: tuple[int, ...] = PWCNetConfig.context
     noise_variance: float = 0.0
+    upscale: str = UPSCALES[0]
+    direct: bool = False
 
     def __post_init__(self) -> None:
         if self.scale < 1 or self.references < 1 or self.noise_variance < 0:
             raise ValueError("scale and references are 1 or more, noise_variance 0 or more")
         if len(self.features) != 4:
             raise ValueError(f"features are four, not {len(self.features)}")
+        if self.upscale not in UPSCALES:
+            raise ValueError(f"upscale is one of {UPSCALES}, not {self.upscale!r}")
+        if self.upscale == "edsr" and self.scale.bit_count() > 1:
+            raise ValueError(f"EDSR doubles some times: a scale of {self.scale} it cannot give")
         self.flow()
 
     @classmethod
@@ -93,7 +105,8 @@ class AWnet(Network[Encoded]):
     the result's size. Maps beside the result, of its size: "flow" (B, 2 N), in pixels, x before y;
     "warped" (B, 3 N), the references where the flow puts them, which the warping loss takes
     (equation 10); "mask" (B, N), M of equations 6 and 9; "weight" (B, N), how much of a pixel comes
-    from each reference, 0..1 (equation 12).
+    from each reference, 0..1 (equation 12). Direct prediction has no "mask", and its "weight" is 1
+    wherever a reference shows anything.
     """
 
     def __init__(self, config: AWnetConfig) -> None:
@@ -104,7 +117,14 @@ class AWnet(Network[Encoded]):
         taken = 8 * config.references + 3
         # Filters and logits; one reference has one logit, several have one each and the image one.
         shares = 1 if config.references == 1 else config.references + 1
-        self.mask = FusionNet(taken, config.features, _TAPS * config.references + shares)
+        self.mask: FusionNet | DirectNet
+        if config.direct:
+            self.mask = DirectNet(taken, config.features[0])
+        else:
+            self.mask = FusionNet(taken, config.features, _TAPS * config.references + shares)
+        self.upscaler: EDSR | None = None
+        if config.upscale == "edsr":
+            self.upscaler = EDSR(config.scale, config.features[0])
 
     @property
     def scale(self) -> int:
@@ -112,8 +132,8 @@ class AWnet(Network[Encoded]):
 
     @property
     def margin(self) -> int:
-        """What the U-net sees, and up to where its windows may begin."""
-        return -(-(FusionNet.RADIUS + FusionNet.STRIDE - 1) // self.config.scale)
+        """What the fusion sees, and up to where its windows may begin."""
+        return -(-(self.mask.RADIUS + self.mask.STRIDE - 1) // self.config.scale)
 
     @property
     def memory(self) -> Memory:
@@ -130,6 +150,14 @@ class AWnet(Network[Encoded]):
         """Any size. Raises ValueError where references are too few, too many or of a wrong size."""
         encoded = self.encode(inputs)
         return self.render(encoded, (0, 0, *inputs.lr.shape[2:]))
+
+    def upscaled(self, lr: torch.Tensor, tile: int | None = None) -> torch.Tensor:
+        """Equation 2: (B, 3, H, W) -> (B, 3, s H, s W)."""
+        if self.upscaler is None:
+            scale = self.config.scale
+            return F.interpolate(lr, scale_factor=scale, mode=self.config.upscale)
+        large: torch.Tensor = self.upscaler(lr, tile)
+        return large
 
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
         """Upscaling and flow. Raises as `forward`.
@@ -149,7 +177,7 @@ class AWnet(Network[Encoded]):
         tile: int | None,
     ) -> Encoded:
         scale = self.config.scale
-        upscaled = F.interpolate(lr, scale_factor=scale, mode="bicubic")
+        upscaled = self.upscaled(lr, tile)
         if self.training and self.config.noise_variance:
             upscaled = upscaled + self.config.noise_variance**0.5 * torch.randn_like(upscaled)
         height, width = upscaled.shape[2:]
@@ -192,8 +220,8 @@ class AWnet(Network[Encoded]):
 
     def _seen(self, encoded: Encoded, window: Window) -> Window:
         """The window with all that it depends on, as far as the frame goes, in whole strides."""
-        size, stride = encoded.upscaled.shape[2:], FusionNet.STRIDE
-        top, left, bottom, right = grown(window, FusionNet.RADIUS, size)
+        size, stride = encoded.upscaled.shape[2:], self.mask.STRIDE
+        top, left, bottom, right = grown(window, self.mask.RADIUS, size)
         return (
             top // stride * stride,
             left // stride * stride,
@@ -209,8 +237,13 @@ class AWnet(Network[Encoded]):
         warped, inside = self._warped(encoded, flow, window)
         count = self.config.references
         residual = warped - upscaled.repeat(1, count, 1, 1)
-        # (B, 8 N + 3, H, W). The flow learns by the warped pixels alone.
-        features = torch.cat((warped, upscaled, flow.to(upscaled.dtype), residual), 1).detach()
+        # (B, 8 N + 3, H, W)
+        features = torch.cat((warped, upscaled, flow.to(upscaled.dtype), residual), 1)
+        if self.config.direct:
+            sr = self.mask(features).to(upscaled.dtype)
+            return Outputs(sr, {"flow": flow, "warped": warped, "weight": inside})
+        # The flow learns by the warped pixels alone.
+        features = features.detach()
         found = self.mask(features, window[:2], (frame[0], frame[1])).to(upscaled.dtype)
         filters, logits = found.split((_TAPS * count, found.shape[1] - _TAPS * count), 1)
         # Equations 6 and 9; what a reference cannot show is the image's share.
@@ -310,6 +343,25 @@ class FusionNet(nn.Module):
             values = values + kept[level - 1]
         result: torch.Tensor = self.mask_tail(values)
         return result
+
+
+class DirectNet(nn.Module):
+    """Convolution-based direct prediction (section 6): (B, taken, H, W) -> (B, 3, H, W)."""
+
+    STRIDE = _FLOW_CELL
+    RADIUS = 36
+    """Pixels that it sees to each side, one for each convolution, and a multiple of the stride."""
+
+    def __init__(self, taken: int, features: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(_conv(taken, features))
+        for _ in range(self.RADIUS - 2):
+            self.convs.extend([nn.ReLU(inplace=True), _conv(features, features)])
+        self.convs.extend([nn.ReLU(inplace=True), _conv(features, 3)])
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        sr: torch.Tensor = self.convs(values)
+        return sr
 
 
 class _Block(nn.Module):

@@ -1,4 +1,4 @@
-"""The pieces that KeDuSR and the networks built on its trunk share; names are its checkpoints'."""
+"""The pieces that several networks share; names are those of KeDuSR's and DCSR's checkpoints."""
 
 from __future__ import annotations
 
@@ -193,9 +193,31 @@ def warp(
     return warped.to(values.dtype)
 
 
-def enlarged(lr: torch.Tensor) -> torch.Tensor:
-    """The bicubic enlargement (B, C, 2 * H, 2 * W), for which a margin of 2 pixels is enough."""
-    return F.interpolate(lr, scale_factor=2, mode="bicubic")
+def enlarged(maps: torch.Tensor, factor: int = 2) -> torch.Tensor:
+    """The bicubic enlargement (B, C, f * H, f * W), for which a margin of 2 pixels is enough."""
+    return F.interpolate(maps, scale_factor=factor, mode="bicubic") if factor > 1 else maps
+
+
+def cosines(query: torch.Tensor, key: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """How alike the patches of 3 x 3 around places are to those that were found for them.
+
+    query (B, C, Hq, Wq), key (B, C, Hk, Wk), mirrored at the border as the search does it; index
+    (B, Hq, Wq) into the key, -1 where there is none. Returns (B, Hq, Wq), 0 where there is none,
+    with gradients to both, which the search has none of.
+    """
+    queries, keys = (
+        F.normalize(F.unfold(_bordered(maps), 3), dim=1) for maps in (query, key)
+    )  # (B, 9 * C, places)
+    places = index.flatten(1).clamp(min=0)[:, None].expand(-1, keys.shape[1], -1)
+    found = (queries * keys.gather(2, places)).sum(dim=1)
+    return found.view(index.shape).masked_fill(index < 0, 0)
+
+
+def _bordered(maps: torch.Tensor) -> torch.Tensor:
+    """An axis of one place is repeated, not mirrored."""
+    for axis, ends in ((2, (0, 0, 1, 1)), (3, (1, 1, 0, 0))):
+        maps = F.pad(maps, ends, mode="reflect" if maps.shape[axis] > 1 else "replicate")
+    return maps
 
 
 def pad_to(image: torch.Tensor, multiple: int) -> torch.Tensor:

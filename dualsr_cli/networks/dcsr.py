@@ -18,11 +18,21 @@ from torch import nn
 
 from dualsr_cli.matching import Correspondence, coarse_boxes, search
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
+from dualsr_cli.networks.blocks import (
+    SLOPE,
+    ResidualBlock,
+    ResidualGroup,
+    cosines,
+    enlarged,
+    lrelu,
+    pad_to,
+)
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
+from dualsr_cli.networks.vgg import normalisation
 
-_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's R, G and B
-_STD = (0.229, 0.224, 0.225)
-_SLOPE = 0.2
+FUSIONS = ("adaptive", "soft", "sum")
+"""Reference's features and LR's: h of both, weighed by g(C) (eq. 3), or by C; or their sum."""
+
 _MATCH_CHANNELS = 16
 _REACH = 2  # places around one that its matching features depend on
 _KEYS = 128
@@ -46,7 +56,9 @@ class DCSRConfig:
     with match_half. reach: how far that window goes beyond the square it belongs to, in LR pixels.
 
     skip: whether LR, enlarged bicubically, is added to the result, as it is not in the published
-    network. Raises ValueError for what cannot be.
+    network. fusion: one of FUSIONS (table 4). align: whether patches that were found are
+    transformed (figure 7); high_band: whether the reference's high band is fused too (figure 8).
+    Raises ValueError for what cannot be.
     """
 
     scale: int = 2
@@ -57,8 +69,13 @@ class DCSRConfig:
     tile: int = 128
     reach: int = 32
     skip: bool = False
+    fusion: str = FUSIONS[0]
+    align: bool = True
+    high_band: bool = True
 
     def __post_init__(self) -> None:
+        if self.fusion not in FUSIONS:
+            raise ValueError(f"a fusion {self.fusion!r} is unknown: take one of {FUSIONS}")
         if self.scale not in (2, 4):
             raise ValueError(f"a scale of {self.scale} is unknown: take 2 or 4")
         if self.n_feats < 2 or self.match_feats < 1 or self.blocks < 2 or self.blocks % 2:
@@ -133,22 +150,25 @@ class DCSR(Network[Encoded]):
                 _activated(2 * n_feats, n_feats, 5), _activated(n_feats, n_feats, 3)
             )
             self.add_module(f"ref_encoder{level}", encoder)
-            self.add_module(f"res{level}", ResList(blocks // 2, n_feats))
-            self.add_module(f"fusion{level}", fusion)
+            self.add_module(f"res{level}", ResidualGroup(blocks // 2, n_feats))
+            if config.fusion != "sum":
+                self.add_module(f"fusion{level}", fusion)
             self.add_module(
-                f"decoder{level}", ResList(blocks if level == 1 else blocks // 2, n_feats)
+                f"decoder{level}", ResidualGroup(blocks if level == 1 else blocks // 2, n_feats)
             )
-            self.add_module(f"alpha{level}", _embedding(1, 16, n_feats))
+            if config.fusion == "adaptive":
+                self.add_module(f"alpha{level}", _embedding(1, 16, n_feats))
         self.decoder_tail = nn.Sequential(
             _convolution(n_feats, n_feats // 2, 3),
-            nn.LeakyReLU(_SLOPE, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
             _convolution(n_feats // 2, 3, 3),
         )
-        self.add_module(f"alpha{levels + 1}", _embedding(4, 32, 3))
         # aa1 is that of the image; aa2, of the coarsest level, aligns nothing and has no weights.
-        self.aa1 = AlignedAttention(config.scale * step)
+        if config.high_band:
+            self.add_module(f"alpha{levels + 1}", _embedding(4, 32, 3))
+            self.aa1 = AlignedAttention(config.scale * step, config.align)
         for level, factor in enumerate(config.factors[1:], 2):
-            self.add_module(f"aa{level + 1}", AlignedAttention(factor * step))
+            self.add_module(f"aa{level + 1}", AlignedAttention(factor * step, config.align))
 
     @property
     def scale(self) -> int:
@@ -192,7 +212,7 @@ class DCSR(Network[Encoded]):
             raise ValueError(
                 f"ref {tuple(inputs.ref.shape)} is not {scale} x its box of {height} x {width}"
             )
-        lr, ref = _filled(inputs.lr, step), _filled(inputs.ref, scale * step)
+        lr, ref = pad_to(inputs.lr, step), pad_to(inputs.ref, scale * step)
         found = self.match(lr, ref, inputs.box)
         height, width = inputs.lr.shape[2:]
         return Encoded(lr, found, self.encode_reference(ref, tile), (height, width))
@@ -227,7 +247,7 @@ class DCSR(Network[Encoded]):
                 values = self.get_submodule(f"res{level}")(values)
                 maps.insert(0, (factor, values))
             maps += [(factor, F.avg_pool2d(image, scale // factor)) for factor in factors[1:]]
-            maps.append((scale, image - _enlarged(F.avg_pool2d(image, scale), scale)))
+            maps.append((scale, image - enlarged(F.avg_pool2d(image, scale), scale)))
             own = within(window, seen)
             return [_cells(cut(map, scaled(own, factor)), factor * step) for factor, map in maps]
 
@@ -290,26 +310,43 @@ class DCSR(Network[Encoded]):
         """
         config = self.config
         features = self.input_encoder(lr)
-        confidence = _enlarged(found.similarity[:, None].to(lr.dtype), config.step)
+        confidence = enlarged(found.similarity[:, None].to(lr.dtype), config.step)
         query = guide = lr
         for level, factor in enumerate(config.factors, 1):
             values, cell = reference.features[level - 1], factor * config.step
             if level == 1:
                 warped = _matched(values, found, cell)
             else:
-                features, confidence = _enlarged(features, 2), _enlarged(confidence, 2)
-                query = _enlarged(lr, factor)
+                features, confidence = enlarged(features, 2), enlarged(confidence, 2)
+                query = enlarged(lr, factor)
                 guide = _matched(reference.guides[level - 2], found, cell)
                 warped = self.get_submodule(f"aa{level + 1}")(values, found, query, guide)
-            fused = self.get_submodule(f"fusion{level}")(torch.cat([warped, features], dim=1))
-            gate = self.get_submodule(f"alpha{level}")(confidence)
-            features = gate * fused + features  # (3)
+            features = self._fused(level, features, warped, confidence)
             features = self.get_submodule(f"decoder{level}")(features)
-        high_band = self.aa1(reference.high_band, found, query, guide)
-        embedding = self.get_submodule(f"alpha{len(config.factors) + 1}")
-        gate = embedding(torch.cat([confidence, high_band], dim=1))
-        result: torch.Tensor = self.decoder_tail(features) + high_band * gate  # (4)
+        result: torch.Tensor = self.decoder_tail(features)
+        if config.high_band:
+            high_band = self.aa1(reference.high_band, found, query, guide)
+            embedding = self.get_submodule(f"alpha{len(config.factors) + 1}")
+            gate = embedding(torch.cat([confidence, high_band], dim=1))
+            result = result + high_band * gate  # (4)
         return result + query if config.skip else result
+
+    def _fused(
+        self,
+        level: int,
+        features: torch.Tensor,
+        warped: torch.Tensor,
+        confidence: torch.Tensor,
+    ) -> torch.Tensor:
+        """F^fused of a level: LR's and the reference's features (B, n, H, W) as one."""
+        if self.config.fusion == "sum":
+            return features + warped
+        fused = self.get_submodule(f"fusion{level}")(torch.cat([warped, features], dim=1))
+        gate = confidence
+        if self.config.fusion == "adaptive":
+            gate = self.get_submodule(f"alpha{level}")(confidence)
+        result: torch.Tensor = gate * fused + features  # (3)
+        return result
 
     def _matching_features(self, prepared: torch.Tensor, window: Window) -> torch.Tensor:
         """Those of some places of an image that is prepared: (B, 16, h, w)."""
@@ -378,11 +415,7 @@ class FeatureMatching(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.feature_extract.add_module("map", _activated(2 * width, _MATCH_CHANNELS, 1))
-        # Constants, though the checkpoints hold them among the weights.
-        self.sub_mean = nn.Conv2d(3, 3, 1).requires_grad_(False)
-        std = torch.tensor(_STD)
-        self.sub_mean.weight.copy_((torch.eye(3) / std[:, None])[..., None, None])
-        self.sub_mean.bias = nn.Parameter(-torch.tensor(_MEAN) / std, requires_grad=False)
+        self.sub_mean = normalisation()
 
     def prepare(self, image: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) normalised and, unless matching at half resolution, (B, 3, 2H, 2W).
@@ -403,12 +436,12 @@ class FeatureMatching(nn.Module):
 
 
 class AlignedAttention(nn.Module):
-    """Coarse warp by the index map, then each patch is transformed (section 3.1)."""
+    """Coarse warp by the index map, then with `align` each patch is transformed (section 3.1)."""
 
-    def __init__(self, cell: int) -> None:
+    def __init__(self, cell: int, align: bool) -> None:
         super().__init__()
         self._cell = cell
-        self.align = LocalTransformer(cell)
+        self.align = LocalTransformer(cell) if align else None
 
     def forward(
         self,
@@ -423,6 +456,8 @@ class AlignedAttention(nn.Module):
         of the result's size.
         """
         matched = _matched(value, found, self._cell)
+        if self.align is None:
+            return matched
         aligned: torch.Tensor = self.align(matched, query, matched_ref)
         return aligned
 
@@ -438,15 +473,15 @@ class LocalTransformer(nn.Module):
         self._cell = cell
         self.conv1 = nn.Sequential(
             _convolution(3, 32, 5),
-            nn.LeakyReLU(_SLOPE, inplace=True),
-            ResBlock(32),
-            nn.LeakyReLU(_SLOPE, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            ResidualBlock(32),
+            nn.LeakyReLU(SLOPE, inplace=True),
         )
         self.p_conv = nn.Sequential(
             _convolution(64, 32, 5, stride=cell),
-            nn.LeakyReLU(_SLOPE, inplace=True),
-            ResBlock(32),
-            nn.LeakyReLU(_SLOPE, inplace=True),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            ResidualBlock(32),
+            nn.LeakyReLU(SLOPE, inplace=True),
             _convolution(32, 3, 1),
         )
 
@@ -488,36 +523,7 @@ def transform_patches(maps: torch.Tensor, affine: torch.Tensor, cell: int) -> to
     return (sampled * twice[:, None]).to(affine.dtype)
 
 
-class ResBlock(nn.Module):
-    """Convolution, LeakyReLU, convolution; added to what came in."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv1 = _convolution(channels, channels, 3)
-        self.conv2 = _convolution(channels, channels, 3)
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> the same."""
-        between = F.leaky_relu(self.conv1(values), _SLOPE, inplace=True)
-        result: torch.Tensor = self.conv2(between) + values
-        return result
-
-
-class ResList(nn.Module):
-    """Residual blocks and a convolution; added to what came in."""
-
-    def __init__(self, blocks: int, channels: int) -> None:
-        super().__init__()
-        self.RBs = nn.Sequential(*(ResBlock(channels) for _ in range(blocks)))
-        self.conv_tail = _convolution(channels, channels, 3)
-
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """(B, C, H, W) -> the same."""
-        result: torch.Tensor = self.conv_tail(self.RBs(values)) + values
-        return result
-
-
-class InputEncoder(ResList):
+class InputEncoder(ResidualGroup):
     """The encoder of LR: a convolution and LeakyReLU, then residual blocks."""
 
     def __init__(self, blocks: int, channels: int) -> None:
@@ -526,7 +532,7 @@ class InputEncoder(ResList):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """(B, 3, H, W) -> (B, C, H, W)."""
-        return super().forward(F.leaky_relu(self.conv_head(values), _SLOPE, inplace=True))
+        return super().forward(lrelu(self.conv_head(values)))
 
 
 def _search_window(
@@ -542,7 +548,7 @@ def _search_window(
     found = search(query, near, query_mask=own, key_mask=other)
     similarity = found.similarity
     if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
-        similarity = _similarity(query, near, found.index)
+        similarity = cosines(query.float(), near.float(), found.index)
     rows, columns = found.places()
     index = (rows + around[0]) * key.shape[3] + columns + around[1]
     index = torch.where(found.index < 0, -1, index)
@@ -554,21 +560,6 @@ def _only(maps: torch.Tensor, window: Window) -> torch.Tensor:
     mask = torch.zeros(1, *maps.shape[2:], dtype=torch.bool, device=maps.device)
     cut(mask, window).fill_(True)
     return mask
-
-
-def _similarity(query: torch.Tensor, key: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-    """The cosine of each query's patch with that of its key, (1, Hq, Wq), for gradients."""
-    queries, keys = _unit_patches(query), _unit_patches(key)
-    places = index.flatten(1).clamp(min=0)[:, None].expand(-1, keys.shape[1], -1)
-    cosine = (queries * keys.gather(2, places)).sum(dim=1)
-    return cosine.view_as(index).masked_fill(index < 0, 0)
-
-
-def _unit_patches(maps: torch.Tensor) -> torch.Tensor:
-    """(1, C, H, W) -> (1, C * 9, H * W), mirrored at the border as the search has it."""
-    for axis, ends in ((2, (0, 0, 1, 1)), (3, (1, 1, 0, 0))):
-        maps = F.pad(maps.float(), ends, mode="reflect" if maps.shape[axis] > 1 else "replicate")
-    return F.normalize(F.unfold(maps, 3), dim=1)
 
 
 def _cells(maps: torch.Tensor, cell: int) -> torch.Tensor:
@@ -590,18 +581,6 @@ def _matched(cells: torch.Tensor, found: Correspondence, cell: int) -> torch.Ten
     return F.pixel_shuffle(matched.view(batch, height, width, -1).permute(0, 3, 1, 2), cell)
 
 
-def _filled(image: torch.Tensor, multiple: int) -> torch.Tensor:
-    """With its last row and column repeated up to the next multiple of a size."""
-    down, right = (-side % multiple for side in image.shape[2:])
-    return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
-
-
-def _enlarged(maps: torch.Tensor, factor: int) -> torch.Tensor:
-    if factor == 1:
-        return maps
-    return F.interpolate(maps, scale_factor=factor, mode="bicubic", align_corners=False)
-
-
 def _own_precision(maps: torch.Tensor) -> torch.autocast:
     return torch.autocast(maps.device.type, enabled=False)
 
@@ -612,7 +591,7 @@ def _convolution(channels: int, result: int, kernel: int, stride: int = 1) -> nn
 
 def _activated(channels: int, result: int, kernel: int, stride: int = 1) -> nn.Sequential:
     convolution = _convolution(channels, result, kernel, stride)
-    return nn.Sequential(convolution, nn.LeakyReLU(_SLOPE, inplace=True))
+    return nn.Sequential(convolution, nn.LeakyReLU(SLOPE, inplace=True))
 
 
 def _embedding(channels: int, width: int, result: int) -> nn.Sequential:

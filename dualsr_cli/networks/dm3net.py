@@ -40,7 +40,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.matching import Correspondence, Values, prune_keys, reassemble, search
-from dualsr_cli.networks._dm3net_modulation import DMIR, GROUPS, PriorExtractor, Statistics
+from dualsr_cli.networks._dm3net_modulation import (
+    DMIR,
+    GROUPS,
+    PlainReconstruction,
+    PriorExtractor,
+    Statistics,
+)
 from dualsr_cli.networks._pooled import channels_last, encode_by_windows
 from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
 from dualsr_cli.networks.blocks import PixelShuffle, conv3x3, enlarged, pad_to, warp
@@ -68,7 +74,9 @@ class DM3NetConfig:
     blocks. flow_updates: RAFT's. prune: whether inference prunes keys, one sample in `interval`
     along both axes, those that are more alike than `threshold` (3.3). skip: whether the LR's
     bicubic enlargement is added to the result, so that little training goes a long way; the paper
-    has none.
+    has none. scales: those that are matched, as LR pixels for each place of the matching features,
+    fine to coarse (table 5). modulate: whether embeddings modulate the reconstruction (table 6).
+    Raises ValueError for what no network can be built of.
     """
 
     features: int = 64
@@ -82,11 +90,15 @@ class DM3NetConfig:
     interval: int = 16
     threshold: float = 0.7
     skip: bool = False
+    scales: tuple[int, ...] = _SCALES
+    modulate: bool = True
 
     def __post_init__(self) -> None:
         vgg_layers(self.vgg)
         if self.interval < 1:
             raise ValueError(f"an interval of {self.interval} keys cannot be sampled")
+        if not self.scales or self.scales != tuple(s for s in _SCALES if s in self.scales):
+            raise ValueError(f"the scales are some of {_SCALES} in this order, not {self.scales}")
 
     @classmethod
     def compact(cls) -> DM3NetConfig:
@@ -108,26 +120,26 @@ class Encoded:
     """What is made once for an image, for inference.
 
     lr: (B, 3, H, W), H and W made multiples of 4. features: (B, F, H, W), the LR's. found: for each
-    scale 1 / s of `_SCALES` the matches (B, H / s, W / s). values: for each scale the aligned
-    reference's features (B, F, 2 * h, 2 * w), laid out. embedding: (B, E), of the LR's centre and
-    the reference. statistics: of what the reconstruction takes.
+    scale 1 / s the matches (B, H / s, W / s). values: for each scale the aligned reference's
+    features (B, F, 2 * h, 2 * w), laid out. embedding: (B, E), of the LR's centre and the
+    reference; statistics: of what the reconstruction takes; None where nothing is modulated.
     """
 
     lr: torch.Tensor
     features: torch.Tensor
     found: tuple[Correspondence, ...]
     values: tuple[Values, ...]
-    embedding: torch.Tensor
-    statistics: Statistics
+    embedding: torch.Tensor | None
+    statistics: Statistics | None
 
 
 class DM3Net(Network[Encoded]):
     """Twice the resolution from the LR and a reference of its centre.
 
-    Gives beside the result "confidence" (B, 1, H, W) of the matches at full scale. In training it
-    also gives "embedding" (B, E), and with a truth "embedding_truth", of the LR and the truth,
-    which the domain-aware loss brings "embedding" near to, and "sr_truth", the result under it, to
-    be supervised as well (3.5).
+    Gives beside the result "confidence" (B, 1, H, W) of the matches at the finest scale, which is
+    usually the full one. In training it also gives "embedding" (B, E), and with a truth
+    "embedding_truth", of the LR and the truth, which the domain-aware loss brings "embedding" near
+    to, and "sr_truth", the result under it, to be supervised as well (3.5).
     """
 
     def __init__(self, config: DM3NetConfig | None = None) -> None:
@@ -138,11 +150,15 @@ class DM3Net(Network[Encoded]):
         self.ref_encoder = LREncoder(features, config.blocks, attend=True)
         self.upsample = PixelShuffle(features, features)
         self.flow = Flow(config.flow_updates)
-        self.matching_encoder = MatchingEncoder(config.vgg, config.matching_features)
-        self.fusion_head = FusionHead(features)
-        self.prior_ref = PriorExtractor(config.prior_features, config.prior_blocks)
-        self.prior_truth = PriorExtractor(config.prior_features, config.prior_blocks)
-        self.dmir = DMIR(features, config.blocks, self.prior_ref.width)
+        self.matching_encoder = MatchingEncoder(config.vgg, config.matching_features, config.scales)
+        self.fusion_head = FusionHead(features, len(config.scales))
+        self.dmir: DMIR | PlainReconstruction
+        if config.modulate:
+            self.prior_ref = PriorExtractor(config.prior_features, config.prior_blocks)
+            self.prior_truth = PriorExtractor(config.prior_features, config.prior_blocks)
+            self.dmir = DMIR(features, config.blocks, self.prior_ref.width)
+        else:
+            self.dmir = PlainReconstruction(features, config.blocks)
 
     @property
     def scale(self) -> int:
@@ -183,18 +199,23 @@ class DM3Net(Network[Encoded]):
         ]
 
         def stitched(number: int) -> torch.Tensor:
-            return reassemble(value, found[number], patch=_PATCH, scale=_UP * _SCALES[number])
+            return reassemble(
+                value, found[number], patch=_PATCH, scale=_UP * self.config.scales[number]
+            )
 
         features = self._combine(self.lr_encoder(lr), stitched, confidence)
-        statistics = Statistics.of([features])
+        statistics = Statistics.of([features]) if self.config.modulate else None
         height, width = inputs.lr.shape[2:]
 
-        def result(embedding: torch.Tensor) -> torch.Tensor:
+        def result(embedding: torch.Tensor | None) -> torch.Tensor:
             sr = self._reconstruct(features, lr, embedding, statistics)
             return sr[:, :, : _UP * height, : _UP * width]
 
-        embedding = self.prior_ref(lr_center, inputs.ref)  # eq. 6
-        maps = {"confidence": confidence[0][:, :, :height, :width], "embedding": embedding}
+        places = reduced((0, 0, height, width), self.config.scales[0])
+        maps = {"confidence": cut(confidence[0], places)}
+        if not self.config.modulate:
+            return Outputs(result(None), maps)
+        embedding = maps["embedding"] = self.prior_ref(lr_center, inputs.ref)  # eq. 6
         if inputs.hr is not None:
             maps["embedding_truth"] = self.prior_truth(inputs.lr, inputs.hr)  # eq. 5
             maps["sr_truth"] = result(maps["embedding_truth"])
@@ -204,11 +225,14 @@ class DM3Net(Network[Encoded]):
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
         lr_center = inputs.lr_center()
         lr, center, ref = self._padded(inputs.lr, lr_center, inputs.ref)
-        embedding = self.prior_ref(lr_center, inputs.ref, tile)  # eq. 6
+        embedding = statistics = None
+        if self.config.modulate:
+            embedding = self.prior_ref(lr_center, inputs.ref, tile)  # eq. 6
         value = self._aligned(center, ref, tile)
         found = self._match(lr, center, lr_center, tile)
         features = encode_by_windows(self.lr_encoder, lr, tile)
-        values = tuple(Values(value, patch=_PATCH, scale=_UP * scale) for scale in _SCALES)
+        scales = self.config.scales
+        values = tuple(Values(value, patch=_PATCH, scale=_UP * scale) for scale in scales)
         del value  # it lies in `values` from here on
 
         def combined() -> Iterator[torch.Tensor]:
@@ -217,7 +241,9 @@ class DM3Net(Network[Encoded]):
                 made = self._combine_part(features, values, found, near)
                 yield cut(made, scaled(within(window, near), _UP))
 
-        return Encoded(lr, features, found, values, embedding, Statistics.of(combined()))
+        if self.config.modulate:
+            statistics = Statistics.of(combined())
+        return Encoded(lr, features, found, values, embedding, statistics)
 
     @torch.no_grad()
     def render(self, encoded: Encoded, window: Window) -> Outputs:
@@ -227,7 +253,8 @@ class DM3Net(Network[Encoded]):
             features, cut(encoded.lr, near), encoded.embedding, encoded.statistics
         )
         sr = cut(sr, scaled(within(window, near), _UP))
-        confidence = cut(encoded.found[0].similarity[:, None], window)
+        places = reduced(window, self.config.scales[0])
+        confidence = cut(encoded.found[0].similarity[:, None], places)
         return Outputs(sr, {"confidence": confidence.to(sr.dtype)})
 
     def _padded(
@@ -265,7 +292,7 @@ class DM3Net(Network[Encoded]):
             inside = within(window, near)
             return [
                 cut(values, reduced(inside, scale))
-                for scale, values in zip(_SCALES, maps, strict=True)
+                for scale, values in zip(self.config.scales, maps, strict=True)
             ]
 
         return assembled(image.shape[2:], tile, make)
@@ -280,7 +307,7 @@ class DM3Net(Network[Encoded]):
     ) -> tuple[Correspondence, ...]:
         """The matches at each scale (eq. 3). lr_center: as it is, without pixels added to it."""
         found = []
-        for scale, query, key in zip(_SCALES, queries, keys, strict=True):
+        for scale, query, key in zip(self.config.scales, queries, keys, strict=True):
             rows, columns = (
                 torch.arange(places, device=key.device) * scale < side
                 for places, side in zip(key.shape[2:], lr_center.shape[2:], strict=True)
@@ -301,7 +328,7 @@ class DM3Net(Network[Encoded]):
     ) -> torch.Tensor:
         """`_combine` for a window of the LR with edges at multiples of 4."""
         parts = []
-        for scale, matches in zip(_SCALES, found, strict=True):
+        for scale, matches in zip(self.config.scales, found, strict=True):
             cells = reduced(window, scale)
             index, similarity = (cut(maps, cells) for maps in (matches.index, matches.similarity))
             parts.append(replace(matches, index=index, similarity=similarity))
@@ -326,7 +353,7 @@ class DM3Net(Network[Encoded]):
 
         def warped(number: int) -> torch.Tensor:
             values = channels_last(stitched(number))
-            up = _UP * _SCALES[number]
+            up = _UP * self.config.scales[number]
             weight = F.interpolate(confidence[number], scale_factor=up, mode="bilinear")
             return values * weight.to(values.dtype)
 
@@ -337,8 +364,8 @@ class DM3Net(Network[Encoded]):
         self,
         features: torch.Tensor,
         lr: torch.Tensor,
-        embedding: torch.Tensor,
-        statistics: Statistics,
+        embedding: torch.Tensor | None,
+        statistics: Statistics | None,
     ) -> torch.Tensor:
         """What was combined for an image or a window, and its LR -> (B, 3, 2 * H, 2 * W)."""
         sr: torch.Tensor = self.dmir(features, embedding, statistics)
@@ -392,18 +419,21 @@ class Flow(nn.Module):
 
 
 class MatchingEncoder(nn.Module):
-    """Features that patches are matched by at 1, 1/2 and 1/4, of VGG; all of it is trained."""
+    """Features that patches are matched by at some of 1, 1/2 and 1/4, of VGG; all is trained."""
 
-    def __init__(self, architecture: str, features: int) -> None:
+    def __init__(self, architecture: str, features: int, scales: Sequence[int]) -> None:
         super().__init__()
         names = vgg_layers(architecture)
         self.architecture = architecture
-        self.layers = tuple(names[names.index(f"pool{block}") - 1] for block in (1, 2, 3))
+        pools = [f"pool{scale.bit_length()}" for scale in scales]  # a scale ends before its pool
+        self.layers = tuple(names[names.index(pool) - 1] for pool in pools)
         self.vgg = VGG(architecture, self.layers)
-        self.maps = nn.ModuleList(conv3x3(channels, features) for channels in (64, 128, 256))
+        self.maps = nn.ModuleList(
+            conv3x3(channels, features) for channels in (64 * s for s in scales)
+        )
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
-        """(B, 3, H, W), 0..1, sides multiples of 4 -> (B, features, H / s, W / s), s in 1, 2, 4."""
+        """(B, 3, H, W), 0..1, sides multiples of 4 -> (B, features, H / s, W / s) each."""
         found = self.vgg(image)
         return [conv(found[layer]) for conv, layer in zip(self.maps, self.layers, strict=True)]
 
@@ -414,18 +444,19 @@ class MatchingEncoder(nn.Module):
 
 
 class FusionHead(nn.Module):
-    """Four convolutions with ReLU: what three scales bring -> (B, features, H, W) (3.3)."""
+    """Four convolutions with ReLU: what the scales bring -> (B, features, H, W) (3.3)."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, scales: int) -> None:
         super().__init__()
-        widths = (len(_SCALES) * features, features, features, features)
+        self.scales = scales
+        widths = (scales * features, features, features, features)
         self.convs = nn.ModuleList(conv3x3(width, features) for width in widths)
 
     def forward(self, warped: Callable[[int], torch.Tensor]) -> torch.Tensor:
         """warped: gives (B, features, H, W) for the number of a scale; one at a time is held."""
         enter, *others = cast(Sequence[nn.Conv2d], self.convs)
         # A convolution of maps side by side is the sum of theirs.
-        first, *kernels = enter.weight.chunk(len(_SCALES), dim=1)
+        first, *kernels = enter.weight.chunk(self.scales, dim=1)
         values = F.conv2d(warped(0), first, enter.bias, padding=1)
         for number, kernel in enumerate(kernels, 1):
             values.add_(F.conv2d(warped(number), kernel, padding=1))

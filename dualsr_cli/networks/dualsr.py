@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._windows import cut, grown, overlap, reduced, scaled, within
 from dualsr_cli.networks.blocks import conv3x3, pad_to, warp
 from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window, windows
 
@@ -65,7 +66,7 @@ class Encoded:
 
     lr: torch.Tensor
     reference: torch.Tensor
-    boxes: list[list[int]]
+    boxes: list[Window]
     vector: torch.Tensor
 
 
@@ -129,40 +130,22 @@ class DualSR(Network[Encoded]):
         return Encoded(inputs.lr, reference, inputs.box.tolist(), vector)
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
-        height, width = encoded.lr.shape[2:]
-        around = (
-            max(0, window[0] - self.margin),
-            max(0, window[1] - self.margin),
-            min(height, window[2] + self.margin),
-            min(width, window[3] + self.margin),
-        )
-        lr = encoded.lr[:, :, around[0] : around[2], around[1] : around[3]]
-        lr = pad_to(lr, _CELL)
+        around = grown(window, self.margin, encoded.lr.shape[2:])
+        lr = pad_to(cut(encoded.lr, around), _CELL)
         sr, maps = self._restore(lr, self._placed(encoded, around, lr), encoded.vector)
-        inside = (
-            ...,
-            slice(self.scale * (window[0] - around[0]), self.scale * (window[2] - around[0])),
-            slice(self.scale * (window[1] - around[1]), self.scale * (window[3] - around[1])),
+        inside = scaled(within(window, around), self.scale)
+        return Outputs(
+            cut(sr, inside), {name: cut(values, inside) for name, values in maps.items()}
         )
-        return Outputs(sr[inside], {name: values[inside] for name, values in maps.items()})
 
     def _placed(self, encoded: Encoded, around: Window, lr: torch.Tensor) -> torch.Tensor:
         """The reference in the frame of a window, 0 beside its box: (B, 4, s * h, s * w)."""
         scale = self.scale
         frame = lr.new_zeros(len(lr), 4, scale * lr.shape[2], scale * lr.shape[3])
         for n, box in enumerate(encoded.boxes):
-            top, left = (max(a, b) for a, b in zip(box[:2], around[:2], strict=True))
-            bottom, right = (min(a, b) for a, b in zip(box[2:], around[2:], strict=True))
-            if top >= bottom or left >= right:
-                continue
-            there, here = (
-                (
-                    slice(scale * (top - origin[0]), scale * (bottom - origin[0])),
-                    slice(scale * (left - origin[1]), scale * (right - origin[1])),
-                )
-                for origin in (around, box)
-            )
-            frame[n, :, there[0], there[1]] = encoded.reference[n, :, here[0], here[1]]
+            if shared := overlap(box, around):
+                there = cut(encoded.reference[n], scaled(within(shared, box), scale))
+                cut(frame[n], scaled(within(shared, around), scale)).copy_(there)
         return frame
 
     def _restore(
@@ -219,19 +202,14 @@ class Domain(nn.Module):
         if not height or not width:
             nothing: torch.Tensor = self.tail(total.to(center.dtype))
             return nothing
-        margin = CELL
-        for top, left, bottom, right in windows(height, width, tile):
-            first, last = max(0, top - margin), min(height, bottom + margin)
-            begin, end = max(0, left - margin), min(width, right + margin)
-            lr = center[:, :, first:last, begin:end]
-            ref = reference[:, :, scale * first : scale * last, scale * begin : scale * end]
+        for window in windows(height, width, tile):
+            seen = grown(window, CELL, (height, width))
+            lr, ref = cut(center, seen), cut(reference, scaled(seen, scale))
             base = F.interpolate(lr, scale_factor=scale, mode="bicubic")
             values = self.lr_head(F.pixel_unshuffle(lr, _CELL))
             detail = F.pixel_unshuffle(_beyond(ref, base), _CELL * scale)
             values = self.body(values + self.ref_heads[str(scale)](detail))
-            rows = slice((top - first) // _CELL, (bottom - first) // _CELL)
-            columns = slice((left - begin) // _CELL, (right - begin) // _CELL)
-            part = values[:, :, rows, columns].float()
+            part = cut(values, reduced(within(window, seen), _CELL)).float()
             total = total + part.sum(dim=(2, 3))
             count += part.shape[2] * part.shape[3]
         result: torch.Tensor = self.tail((total / count).to(center.dtype))

@@ -25,12 +25,13 @@ from dualsr_cli.networks._rows import (
     Step,
     by_rows,
     chain,
-    cut,
+    cut_rows,
     gather,
     height_of,
     pointwise,
     residual,
 )
+from dualsr_cli.networks._windows import cut, grown, reduced, scaled, within
 from dualsr_cli.networks.blocks import (
     SLOPE,
     AttentionBlock,
@@ -38,16 +39,15 @@ from dualsr_cli.networks.blocks import (
     PixelShuffle,
     ResidualGroup,
     conv3x3,
+    cosines,
     enlarged,
     pad_to,
     warp,
 )
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 from dualsr_cli.networks.spynet import SpyNet
-from dualsr_cli.networks.vgg import VGG, pretrained_vgg
+from dualsr_cli.networks.vgg import VGG, normalisation, pretrained_vgg
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 _FURTHEST = 15.0  # pixels by which the alignment's taps may leave the flow
 _HELD = 1 << 20  # sampled values of the deformable convolution at once: 4 MiB, in a cache
 _PATCH = 3  # of matching features
@@ -273,9 +273,9 @@ class KeDuSR(Network[Encoded]):
         lr = self._ordered(whole)
         height, width = lr.shape[2:]
         rows = height_of(area, width)
-        query = gather(by_rows(self.feature_match), cut(lr, rows), height // 2)
+        query = gather(by_rows(self.feature_match), cut_rows(lr, rows), height // 2)
         found = search(query, reference.key, patch=_PATCH)
-        features = gather(by_rows(self.SISR), cut(lr, rows), height)
+        features = gather(by_rows(self.SISR), cut_rows(lr, rows), height)
         parts = self._parts(features, found, reference, (0, 0, height, width), area)
         gated = self.AdaFuison.gated_by_rows()
         total = features.new_zeros(len(lr), 2 * self.config.features, 1, 1, dtype=torch.float64)
@@ -287,15 +287,15 @@ class KeDuSR(Network[Encoded]):
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         features, found = encoded.features, encoded.found
-        top, left, bottom, right = window
         around = _around(window, self._decoded_from, features)
         parts = self._parts(features, found, encoded.reference, around, encoded.area)
         rows = 2 * (around[2] - around[0])
         sr = self._ordered(gather(self._decoded_by_rows(encoded.pooled), parts, rows))
-        sr = self._finished(sr, encoded.lr[:, :, around[0] : around[2], around[1] : around[3]])
-        cells = top // 2, left // 2, -(-bottom // 2), -(-right // 2)
-        confidence = found.similarity[:, None, cells[0] : cells[2], cells[1] : cells[3]]
-        return Outputs(sr[_inside(window, around)], {"confidence": confidence.to(sr.dtype)})
+        sr = self._finished(sr, cut(encoded.lr, around))
+        confidence = cut(found.similarity[:, None], reduced(window, 2))
+        return Outputs(
+            cut(sr, scaled(within(window, around), 2)), {"confidence": confidence.to(sr.dtype)}
+        )
 
     def _reference_by_rows(self, inputs: Inputs, area: int) -> Reference:
         """As `encode_reference`."""
@@ -303,13 +303,13 @@ class KeDuSR(Network[Encoded]):
         height, width = lr_center.shape[2:]
         rows = height_of(area, width)
         flow = upsampled_flow(lambda *images: self.spynet(*images, area), lr_center, ref)
-        key = gather(by_rows(self.feature_match), cut(lr_center, rows), height // 2)
+        key = gather(by_rows(self.feature_match), cut_rows(lr_center, rows), height // 2)
         encoder = by_rows(self.ref_head, self.ref_encoder)
         # Of single features side by side: those are what the alignment samples.
-        features = gather(encoder, cut(ref, rows), 2 * height, torch.contiguous_format)
+        features = gather(encoder, cut_rows(ref, rows), 2 * height, torch.contiguous_format)
         center = by_rows(self.lr_nearby_head, self.upsample_lr_nearby, self.lr_nearby_encoder)
         align = chain(center, self.Ref_align.by_rows(features, flow))
-        value = gather(align, cut(lr_center, rows // 2), 2 * height)
+        value = gather(align, cut_rows(lr_center, rows // 2), 2 * height)
         return Reference(key, Values(value, **_WINDOWS), flow)
 
     def _parts(
@@ -330,17 +330,16 @@ class KeDuSR(Network[Encoded]):
         for first in range(top, bottom, laid):
             piece = first, left, min(first + laid, bottom), right
             around = _around(piece, _DETAIL_FROM, features)
-            cells = tuple(side // 2 for side in around)
+            cells = reduced(around, 2)
             part = Correspondence(
-                found.index[:, cells[0] : cells[2], cells[1] : cells[3]],
-                found.similarity[:, cells[0] : cells[2], cells[1] : cells[3]],
-                found.key_size,
+                cut(found.index, cells), cut(found.similarity, cells), found.key_size
             )
             confidence = part.similarity[:, None].to(features.dtype)
-            detail = self.detail(part, confidence, reference)[_inside(piece, around)]
+            detail = self.detail(part, confidence, reference)
+            detail = cut(detail, scaled(within(piece, around), 2))
             near = _around(piece, 2, features)
-            seen = features[:, :, near[0] : near[2], near[1] : near[3]]
-            enlarged = self.upsample(seen)[_inside(piece, near)]
+            enlarged = self.upsample(cut(features, near))
+            enlarged = cut(enlarged, scaled(within(piece, near), 2))
             for start in range(0, detail.shape[2], rows):
                 both = detail[:, :, start : start + rows], enlarged[:, :, start : start + rows]
                 last = piece[2] == bottom and start + rows >= detail.shape[2]
@@ -391,19 +390,7 @@ def _flow_of(reference: Reference, inputs: Inputs) -> torch.Tensor:
 
 def _around(window: Window, margin: int, features: torch.Tensor) -> Window:
     """The window with its margin inside a map, whose sides are even, and with even sides."""
-    top, left = (max(0, side - margin) // 2 * 2 for side in window[:2])
-    bottom, right = (
-        min(most, -(-(side + margin) // 2) * 2)
-        for side, most in zip(window[2:], features.shape[2:], strict=True)
-    )
-    return top, left, bottom, right
-
-
-def _inside(window: Window, around: Window) -> tuple[slice, ...]:
-    """What to index a map of `around`, twice its size, with to have the window's."""
-    top, left = around[:2]
-    rows = slice(2 * (window[0] - top), 2 * (window[2] - top))
-    return slice(None), slice(None), rows, slice(2 * (window[1] - left), 2 * (window[3] - left))
+    return scaled(reduced(grown(window, margin, features.shape[2:]), 2), 2)
 
 
 class LREncoder(nn.Module):
@@ -569,13 +556,7 @@ class MatchingEncoder(nn.Module):
 
     def __init__(self, features: int = 16) -> None:
         super().__init__()
-        self.sub_mean = nn.Conv2d(3, 3, 1).requires_grad_(False)
-        std = torch.tensor(_STD)
-        normalise = {
-            "weight": torch.diag(1 / std)[:, :, None, None],
-            "bias": -torch.tensor(_MEAN) / std,
-        }
-        self.sub_mean.load_state_dict(normalise)
+        self.sub_mean = normalisation()
         self.feature_extract = VGG("vgg16", ["relu2_2"]).features
         self.feature_extract.add_module("map", nn.Sequential(conv3x3(128, features)))
 
@@ -604,19 +585,7 @@ def similarity(query: torch.Tensor, key: torch.Tensor, found: Correspondence) ->
     """
     if not (torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)):
         return found.similarity[:, None].to(query.dtype)
-    queries, keys = (
-        F.normalize(F.unfold(_bordered(maps), _PATCH), dim=1) for maps in (query, key)
-    )  # (B, 9 * C, places)
-    index = found.index.flatten(1)[:, None].expand(-1, keys.shape[1], -1)
-    cosines = (queries * keys.gather(2, index)).sum(dim=1)
-    return cosines.view(found.index.shape)[:, None]
-
-
-def _bordered(maps: torch.Tensor) -> torch.Tensor:
-    """Mirrored as the search does it; an axis of one place is repeated."""
-    for axis, ends in ((2, (0, 0, 1, 1)), (3, (1, 1, 0, 0))):
-        maps = F.pad(maps, ends, mode="reflect" if maps.shape[axis] > 1 else "replicate")
-    return maps
+    return cosines(query, key, found.index)[:, None]
 
 
 def transfer(value: torch.Tensor | Values, found: Correspondence) -> torch.Tensor:

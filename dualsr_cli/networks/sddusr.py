@@ -20,7 +20,8 @@ What the paper leaves open, and what was taken:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -28,15 +29,22 @@ from torch import nn
 
 from dualsr_cli.matching import Correspondence, Values, search, straight_through
 from dualsr_cli.networks._pooled import channels_last, encode_by_windows
-from dualsr_cli.networks._rows import by_rows, gather, height_of
-from dualsr_cli.networks._rows import cut as cut_rows
+from dualsr_cli.networks._rows import by_rows, cut_rows, gather, height_of
 from dualsr_cli.networks._sddusr_parts import (
     Dictionaries,
     Fusion,
     MaskGenerator,
     TokenDictionaries,
 )
-from dualsr_cli.networks._windows import assembled, cut, grown, reduced, scaled, within
+from dualsr_cli.networks._windows import (
+    assembled,
+    cut,
+    grown,
+    overlap,
+    reduced,
+    scaled,
+    within,
+)
 from dualsr_cli.networks.blocks import PixelShuffle, ResidualGroup, conv3x3, enlarged, pad_to
 from dualsr_cli.networks.contract import Inputs, Memory, Network, Outputs, Window
 from dualsr_cli.networks.kedusr import (
@@ -64,11 +72,13 @@ _DIVISOR = "constant"
 class SDDuSRConfig:
     """features: channels, a multiple of `groups`. lr_blocks: residual blocks in each of the LR
     encoder's three groups; blocks: in the encoders of LRC and Ref. fusion_blocks: CBAM blocks.
-    tokens: N of each dictionary. matching_features: channels that patches are matched by;
-    mask_features: inner channels of the mask generator. groups: of channels, whose taps the
-    alignment moves together. flow_widths: channels inside of SpyNet's levels. skip: whether the
-    LR's bicubic enlargement is added to the result, so that little training goes a long way; the
-    paper has none. Raises ValueError for what no network can be built of.
+    tokens: N of each dictionary; 0: there is no token dictionary learning (table 2).
+    matching_features: channels that patches are matched by; mask_features: inner channels of the
+    mask generator. groups: of channels, whose taps the alignment moves together. flow_widths:
+    channels inside of SpyNet's levels. skip: whether the LR's bicubic enlargement is added to the
+    result, so that little training goes a long way; the paper has none. sparse: whether places rich
+    in detail alone are matched, or all (tables 2 and 3); the mask generator is there in any case,
+    so that one network can do both. Raises ValueError for what no network can be built of.
     """
 
     features: int = 64
@@ -81,11 +91,13 @@ class SDDuSRConfig:
     groups: int = 8
     flow_widths: tuple[int, ...] = (32, 64, 32, 16)
     skip: bool = False
+    sparse: bool = True
 
     def __post_init__(self) -> None:
-        numbers = [getattr(self, field.name) for field in fields(self)[:-2]]
-        if min(*numbers, *self.flow_widths) < 1:
-            raise ValueError("features, blocks and the like are 1 or more")
+        blocks = self.lr_blocks, self.blocks, self.fusion_blocks
+        widths = self.features, self.matching_features, self.mask_features, *self.flow_widths
+        if min(*blocks, *widths, self.groups, self.tokens + 1) < 1:
+            raise ValueError("features, blocks and the like are 1 or more, tokens 0 or more")
         if self.features % 4 or self.features % self.groups:
             raise ValueError(f"features are a multiple of 4 and of the groups, {self.groups}")
         if self.mask_features % 2:
@@ -112,7 +124,7 @@ class Encoded:
 
     lr: (B, 3, H, W), H and W made even. features: F^LR before its upsampling (B, F, H, W). fused:
     what the fusion's blocks make of the whole image (B, F, 2 * H, 2 * W). confidence: C of eq. 5
-    and mask: Mask^LR, both (B, 1, H / 2, W / 2).
+    and mask: Mask^LR, both (B, 1, H / 2, W / 2). center_mask: Mask^LRC (B, 1, H, W), in its box.
     """
 
     lr: torch.Tensor
@@ -120,6 +132,7 @@ class Encoded:
     fused: torch.Tensor
     confidence: torch.Tensor
     mask: torch.Tensor
+    center_mask: torch.Tensor
 
 
 class SDDuSR(Network[Encoded]):
@@ -152,6 +165,7 @@ class SDDuSR(Network[Encoded]):
 
       with `dualsr_cli.matching.detail_mask`. Without it the network learns to match everywhere.
     - "confidence", of the mask's size: C of eq. 5, 0 where nothing was matched.
+    - At inference "center_mask" (B, 1, H, W): Mask^LRC, laid where the reference's box is.
 
     A block of the fusion attends to statistics of the whole image, so that `encode` does all of
     them and leaves little to `render`.
@@ -176,8 +190,10 @@ class SDDuSR(Network[Encoded]):
         self.matching_encoder = MatchingEncoder(config.matching_features)
         self.mask_generator = MaskGenerator(config.matching_features, config.mask_features)
         self.confidence = confidence_embedding(features)
-        self.dictionaries = TokenDictionaries(config.tokens, features)
-        self.fusion = Fusion(features, config.fusion_blocks)
+        self.dictionaries: TokenDictionaries | None = None
+        if config.tokens:
+            self.dictionaries = TokenDictionaries(config.tokens, features)
+        self.fusion = Fusion(3 if config.tokens else 2, features, config.fusion_blocks)
         self.tail = conv3x3(features, 3)
 
     @property
@@ -208,7 +224,9 @@ class SDDuSR(Network[Encoded]):
         lr, center, ref = self._padded(inputs)
         query, key = self.matching_encoder(lr), self.matching_encoder(center)
         value, dictionaries = self._reference(center, ref, None)
-        mask = self.mask_generator.sample(query)
+        mask = _everywhere(query).to(query.dtype)
+        if self.config.sparse:
+            mask = self.mask_generator.sample(query)
         warped, found = straight_through(
             query,
             key,
@@ -229,7 +247,7 @@ class SDDuSR(Network[Encoded]):
 
     @torch.no_grad()
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
-        encoded = self._entered(*self._padded(inputs), tile)
+        encoded = self._entered(*self._padded(inputs), inputs.box, tile)
         # Nothing else of what led to it is held any more: here the most memory is needed.
         self.fusion.refine(encoded.fused, None if tile is None else _UP * tile)
         return encoded
@@ -242,8 +260,12 @@ class SDDuSR(Network[Encoded]):
         sr = self._finished(fused, features, cut(encoded.lr, near))
         sr = cut(sr, scaled(within(window, near), _UP))
         cells = reduced(window, _CELL)
-        maps = {"mask": encoded.mask, "confidence": encoded.confidence}
-        return Outputs(sr, {name: cut(values, cells).to(sr.dtype) for name, values in maps.items()})
+        maps = {
+            "mask": cut(encoded.mask, cells),
+            "confidence": cut(encoded.confidence, cells),
+            "center_mask": cut(encoded.center_mask, window),
+        }
+        return Outputs(sr, {name: values.to(sr.dtype) for name, values in maps.items()})
 
     def _padded(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """LR, its centre and the reference, cut into whole places. Raises ValueError."""
@@ -257,13 +279,18 @@ class SDDuSR(Network[Encoded]):
         )
 
     def _entered(
-        self, lr: torch.Tensor, center: torch.Tensor, ref: torch.Tensor, tile: int | None
+        self,
+        lr: torch.Tensor,
+        center: torch.Tensor,
+        ref: torch.Tensor,
+        box: torch.Tensor,
+        tile: int | None,
     ) -> Encoded:
         """All that `encode` gives, but with what enters the fusion's blocks as `fused`."""
         value, dictionaries = self._reference(center, ref, tile)
         laid = Values(value, patch=_PATCH, scale=_SCALE, padding=_PADDING, normalise=_DIVISOR)
         del value  # it lies in `laid` from here on
-        found, mask = self._match(lr, center, tile)
+        found, mask, center_mask = self._match(lr, center, tile)
         features = encode_by_windows(self.lr_encoder, lr, tile)
 
         def entered(window: Window) -> list[torch.Tensor]:
@@ -278,11 +305,12 @@ class SDDuSR(Network[Encoded]):
             return [channels_last(cut(made, scaled(within(window, near), _UP)))]
 
         (fused,) = assembled(lr.shape[2:], tile, entered)
-        return Encoded(lr, features, fused, found.similarity[:, None], mask[:, None])
+        placed = _placed(center_mask, box.tolist(), lr.shape[2:])
+        return Encoded(lr, features, fused, found.similarity[:, None], mask[:, None], placed)
 
     def _reference(
         self, center: torch.Tensor, ref: torch.Tensor, tile: int | None
-    ) -> tuple[torch.Tensor, Dictionaries]:
+    ) -> tuple[torch.Tensor, Dictionaries | None]:
         """F_align^Ref (B, F, 2 * h, 2 * w) and the dictionaries, updated; h and w are even."""
         height, width = ref.shape[2:]
         area = None if tile is None else tile**2
@@ -296,42 +324,41 @@ class SDDuSR(Network[Encoded]):
         else:
             bands = cut_rows(lrc, height_of((_UP * tile) ** 2, width))
             value = gather(self.align.by_rows(features, flow), bands, height)
+        if self.dictionaries is None:
+            return value, None
         return value, self.dictionaries.update(lrc, value)
 
     def _match(
         self, lr: torch.Tensor, center: torch.Tensor, tile: int | None
-    ) -> tuple[Correspondence, torch.Tensor]:
-        """Inference phase of SFM: matches and Mask^LR, both (B, H / 2, W / 2)."""
+    ) -> tuple[Correspondence, torch.Tensor, torch.Tensor]:
+        """Inference phase of SFM: matches and both masks, of LR and of its centre."""
         query, key = (
             _encoded(self.matching_encoder, image, image.shape[2] // _CELL, tile)
             for image in (lr, center)
         )
-        mask = self.mask_generator.choose(query)
-        found = search(
-            query,
-            key,
-            patch=_PATCH,
-            padding=_PADDING,
-            query_mask=mask,
-            key_mask=self.mask_generator.choose(key),
-        )
-        return found, mask
+        chosen = self.mask_generator.choose if self.config.sparse else _everywhere
+        own, other = chosen(query), chosen(key)
+        found = search(query, key, patch=_PATCH, padding=_PADDING, query_mask=own, key_mask=other)
+        return found, own, other
 
     def _parts(
         self,
         features: torch.Tensor,
         warped: torch.Tensor,
         confidence: torch.Tensor,
-        dictionaries: Dictionaries,
+        dictionaries: Dictionaries | None,
     ) -> torch.Tensor:
-        """concat(F^LR, h(C) F^Warp, F^Dict) of eq. 1, (B, 3 * F, 2 * H, 2 * W).
+        """concat(F^LR, h(C) F^Warp, F^Dict) of eq. 1, (B, 3 * F, 2 * H, 2 * W), F^Dict as far as
+        there are dictionaries.
 
         features, warped: (B, F, 2 * H, 2 * W); confidence: (B, 1, H / 2, W / 2).
         """
         confidence = F.interpolate(confidence, scale_factor=_SCALE, mode="bicubic")
         weighted = channels_last(self.confidence(confidence) * warped)
-        looked_up = self.dictionaries.learn(features, dictionaries)
-        return torch.cat((features, weighted, looked_up), dim=1)
+        parts = [features, weighted]
+        if self.dictionaries is not None and dictionaries is not None:
+            parts.append(self.dictionaries.learn(features, dictionaries))
+        return torch.cat(parts, dim=1)
 
     def _finished(
         self, fused: torch.Tensor, features: torch.Tensor, lr: torch.Tensor
@@ -339,6 +366,21 @@ class SDDuSR(Network[Encoded]):
         """F^SR and F^LR (B, F, 2 * H, 2 * W), and the LR (B, 3, H, W) -> (B, 3, 2 * H, 2 * W)."""
         sr: torch.Tensor = self.tail(fused + features)
         return sr + enlarged(lr) if self.config.skip else sr
+
+
+def _everywhere(features: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) -> (B, h, w) bool: a mask that leaves nothing out."""
+    return torch.ones_like(features[:, 0], dtype=torch.bool)
+
+
+def _placed(mask: torch.Tensor, boxes: list[Window], size: Sequence[int]) -> torch.Tensor:
+    """Masks (B, h / 2, w / 2) in their boxes of an image, False beside them: (B, 1, H, W)."""
+    placed = mask.new_zeros(len(mask), 1, *size)
+    fine = mask.repeat_interleave(_CELL, 1).repeat_interleave(_CELL, 2)
+    for n, box in enumerate(boxes):
+        if shared := overlap(box, (0, 0, *size)):
+            cut(placed[n], shared).copy_(cut(fine[n], within(shared, box)))
+    return placed
 
 
 def _encoded(

@@ -15,7 +15,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from dualsr_cli.networks._corners import needed, stretched
-from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, read_by, taps_at
+from dualsr_cli.networks._selfdzsr_adastn import (
+    ALIGNMENTS,
+    AdaSTN,
+    DeformableConv,
+    read_by,
+    taps_at,
+)
 from dualsr_cli.networks._selfdzsr_degradation import (
     DegradationNetwork,
     MeanShift,
@@ -51,7 +57,10 @@ class SelfDZSRConfig:
     inference; paste_chance: the same in training, for each sample. degradation: whether the
     degradation network is there, which training alone needs. skip: whether LR (in training the
     pseudo-LR), enlarged bicubically, is added to the result, as it is not in the published network.
-    Raises ValueError.
+    alignment: one of ALIGNMENTS, of LR in training (table 5, for the AdaSTNs of 3.2). pseudo_lr:
+    what training aligns with the pseudo-LR, of "lr" and "ref"; LR takes its place for what is not
+    named (table 4), so that with neither there need be no degradation network, nor a truth. Raises
+    ValueError.
     """
 
     scale: int = 2
@@ -63,8 +72,14 @@ class SelfDZSRConfig:
     paste_chance: float = 0.3
     degradation: bool = True
     skip: bool = False
+    alignment: str = "adastn"
+    pseudo_lr: tuple[str, ...] = ("lr", "ref")
 
     def __post_init__(self) -> None:
+        if self.alignment not in ALIGNMENTS:
+            raise ValueError(f"alignment is one of {', '.join(ALIGNMENTS)}, not {self.alignment!r}")
+        if not {*self.pseudo_lr} <= {"lr", "ref"}:
+            raise ValueError(f"lr and ref can be aligned with the pseudo-LR, not {self.pseudo_lr}")
         if self.scale not in (2, 4):
             raise ValueError(f"scale {self.scale}: SelfDZSR has 2 and 4")
         if self.features < 16 or self.features % 16:
@@ -228,23 +243,30 @@ class SelfDZSR(Network[Encoded]):
     def _learn(self, inputs: Inputs, noise: torch.Tensor | None) -> Outputs:
         """Figure 3: everything is bent onto the pseudo-LR."""
         self._check_sizes(inputs)
-        if inputs.hr is None or self.degradation is None:
-            raise ValueError("SelfDZSR learns from hr, with its degradation network")
-        lr, refsr, batch = inputs.lr, self.refsr, len(inputs.lr)
+        lr, refsr, batch, chosen = inputs.lr, self.refsr, len(inputs.lr), self.config.pseudo_lr
         if any(side < LEAST or side % CELL for side in lr.shape[2:]):
             raise ValueError(
                 f"lr {tuple(lr.shape)}: training takes multiples of {CELL}, 12 or more"
             )
-        pseudo = self.degradation(inputs.hr, lr)
-        target = pseudo.detach()
-        if noise is not None:
-            target = target + noise
-        target = target.clamp(0, 1)
+        maps: dict[str, torch.Tensor] = {}
+        pseudo = lr
+        if self.degradation is not None and inputs.hr is not None:
+            maps["pseudo_lr"] = self.degradation(inputs.hr, lr)
+            maps["centroid"] = self.degradation.centroid_loss()
+            pseudo = maps["pseudo_lr"].detach()
+            if noise is not None:
+                pseudo = pseudo + noise
+            pseudo = pseudo.clamp(0, 1)
+        elif chosen:
+            raise ValueError("SelfDZSR learns from hr, with its degradation network")
+        target, match_target = (pseudo if name in chosen else lr for name in ("lr", "ref"))
         ref = _filled(inputs.ref)
-        flow, similarity = self.match(target, ref)
+        flow, similarity = self.match(match_target, ref)
         dropped = torch.rand(3, batch, device=lr.device) < self.config.identity_drop
         pasted = torch.rand(batch, device=lr.device) < self.config.paste_chance
         aligned, guide = refsr.align(lr, target, dropped)
+        if match_target is not target:
+            guide = refsr.head(match_target)
         whole = (0, 0, *lr.shape[2:])
         warped = refsr.warp(refsr.extract(ref), flow, whole)
         refsr.paste(warped, inputs.ref, inputs.box, whole, pasted)
@@ -252,11 +274,7 @@ class SelfDZSR(Network[Encoded]):
         vector = refsr.modulation(
             inputs.lr_center(), inputs.ref, lr.shape[2:], lambda window: cut(fused, window)
         )
-        maps = {
-            "confidence": similarity,
-            "pseudo_lr": pseudo,
-            "centroid": self.degradation.centroid_loss(),
-        }
+        maps["confidence"] = similarity
         return Outputs(refsr.restore(aligned, fused, vector, target), maps)
 
 
@@ -285,9 +303,10 @@ class RefSR(nn.Module):
             MeanShift(), SpaceToDepth(scale), conv3x3(3 * scale * scale, width)
         )
         self.head = nn.Sequential(MeanShift(), conv3x3(3, width))
-        self.ada1 = AdaSTN(width)
-        self.ada2 = AdaSTN(width)
-        self.ada3 = AdaSTN(width)
+        alignment = ALIGNMENTS[config.alignment]
+        self.ada1 = alignment(width)
+        self.ada2 = alignment(width)
+        self.ada3 = alignment(width)
         self.deform_conv = DeformableConv(width, bias=True)
         self.ref_ada = AdaSTN(width)
         self.predictor = _Modulator(width)

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks._rows import by_rows, cut, gather, height_of
+from dualsr_cli.networks._rows import by_rows, cut_rows, gather, height_of
 from dualsr_cli.networks.blocks import warp
+from dualsr_cli.networks.vgg import MEAN, STD
 
 LEVELS = 6
 _MULTIPLE = 2 ** (LEVELS - 1)  # what both sides are brought to, so that each level halves them
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
 
 
 class SpyNet(nn.Module):
@@ -29,8 +28,8 @@ class SpyNet(nn.Module):
     def __init__(self, widths: Sequence[int] = (32, 64, 32, 16)) -> None:
         super().__init__()
         self.basic_module = nn.ModuleList(_Level(widths) for _ in range(LEVELS))
-        self.register_buffer("mean", torch.tensor(_MEAN)[None, :, None, None])
-        self.register_buffer("std", torch.tensor(_STD)[None, :, None, None])
+        self.register_buffer("mean", torch.tensor(MEAN)[None, :, None, None])
+        self.register_buffer("std", torch.tensor(STD)[None, :, None, None])
 
     def forward(
         self, image: torch.Tensor, other: torch.Tensor, area: int | None = None
@@ -85,5 +84,5 @@ class _Level(nn.Module):
         if area is None:
             flow: torch.Tensor = self.basic_module(x)
             return flow
-        bands = cut(x, height_of(area, x.shape[3]))
+        bands = cut_rows(x, height_of(area, x.shape[3]))
         return gather(by_rows(self.basic_module), bands, x.shape[2])

@@ -13,8 +13,8 @@ from dualsr_cli.networks.zoo import PUBLISHED, find_model, published_weights
 
 _WIDTHS = (64, 128, 256, 512, 512)  # channels of each block
 _DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions of each block
-_MEAN = (0.485, 0.456, 0.406)  # of ImageNet's R, G and B
-_STD = (0.229, 0.224, 0.225)
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's R, G and B
+STD = (0.229, 0.224, 0.225)
 _SHIPPED = "vgg16"
 
 
@@ -31,6 +31,17 @@ def vgg_layers(architecture: str) -> tuple[str, ...]:
             names += [f"conv{block}_{number}", f"relu{block}_{number}"]
         names.append(f"pool{block}")
     return tuple(names)
+
+
+def normalisation() -> nn.Conv2d:
+    """A 1 x 1 convolution that takes ImageNet's mean off RGB in 0..1 and divides by its deviation.
+
+    It is not trained, but the published checkpoints hold it among their weights.
+    """
+    conv = nn.Conv2d(3, 3, 1).requires_grad_(False)
+    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    conv.load_state_dict({"weight": torch.diag(1 / std)[:, :, None, None], "bias": -mean / std})
+    return conv
 
 
 class VGG(nn.Module):
@@ -62,8 +73,8 @@ class VGG(nn.Module):
                 # Of an odd side the last row or column counts; torchvision drops it.
                 self.features.append(nn.MaxPool2d(2, ceil_mode=True))
         self._names = names[: len(self.features)]
-        self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(_STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         """(B, 3, H, W) RGB, 0..1 -> (B, C, ceil(H / 2^n), ceil(W / 2^n)) by name, n pools before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,6 +101,41 @@ def test_two_references_have_53_channels() -> None:
     shapes = AWnet(AWnetConfig.compact(references=2)).mask.state_dict()
     assert shapes["mask_tail.weight"].shape[0] == 53
     assert shapes["mask_head.weight"].shape[1] == 19
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"upscale": "bilinear"},
+        {"upscale": "edsr", "scale": 2},
+        {"direct": True, "references": 2, "scale": 2},
+    ],
+)
+def test_the_networks_of_the_ablations(settings: dict[str, Any]) -> None:
+    """All of them learns, but for what PWC-Net never uses, and windows give the whole."""
+    config = replace(TINY, **settings)
+    torch.manual_seed(0)
+    network = AWnet(config).train()
+    given = inputs(40, 24, [[8, 0, 32, 16]], config.scale, more=config.references - 1)
+    learned = network(given)
+    (learned.sr.square().mean() + learned.maps["warped"].mean()).backward()
+    for name, values in network.named_parameters():
+        assert values.grad is not None or "deconv2" in name, name
+    with torch.no_grad():
+        if config.upscale == "bilinear":
+            expected = F.interpolate(given.lr, scale_factor=4, mode="bilinear")
+            assert torch.equal(network.upscaled(given.lr), expected)
+        encoded = network.eval().encode(given, 16)
+        parts = [network.render(encoded, (top, 0, min(top + 16, 40), 24)) for top in (0, 16, 32)]
+    for name, whole in {"sr": learned.sr, "weight": learned.maps["weight"]}.items():
+        rows = [part.sr if name == "sr" else part.maps[name] for part in parts]
+        torch.testing.assert_close(torch.cat(rows, dim=2), whole.detach(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("wrong", [{"upscale": "nearest"}, {"upscale": "edsr", "scale": 3}])
+def test_what_upscales_nothing_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"upscale is one of|EDSR doubles"):
+        replace(TINY, **wrong)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dualsr_cli.networks._rows import by_rows, cut, gather
+from dualsr_cli.networks._rows import by_rows, cut_rows, gather
 from dualsr_cli.networks.blocks import (
     AttentionBlock,
     AttentionGroup,
@@ -62,10 +62,10 @@ def test_a_tile_with_the_images_means_gives_a_part_of_the_whole(gate: bool) -> N
     x = image(2, 16, 24, 24)
     with torch.no_grad():
         whole = block(x)
-        pooled = gather(block.gated_by_rows(), cut(x, 24), 24).mean(dim=(2, 3), keepdim=True)
+        pooled = gather(block.gated_by_rows(), cut_rows(x, 24), 24).mean(dim=(2, 3), keepdim=True)
         assert torch.allclose(block(x, pooled), whole, atol=1e-6)
         tile = block(x[:, :, 6:, :18], pooled)
-        again = gather(block.by_rows(pooled), cut(x, 5), 24)
+        again = gather(block.by_rows(pooled), cut_rows(x, 5), 24)
     assert torch.allclose(tile[:, :, 6:, :12], whole[:, :, 12:, :12], atol=1e-5)
     assert torch.allclose(again, whole, atol=1e-6)
     with pytest.raises(ValueError, match="needs the means"):
@@ -89,7 +89,7 @@ def test_bands_of_rows_give_the_whole(rows: int, height: int) -> None:
         expected = x
         for layer in layers:
             expected = layer(expected)
-        found = gather(by_rows(*layers), cut(x, rows), 3 * height)
+        found = gather(by_rows(*layers), cut_rows(x, rows), 3 * height)
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.equal(x, image(2, 4, height, 6))
 

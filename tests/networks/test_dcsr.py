@@ -131,6 +131,7 @@ def test_4x_has_one_level_more() -> None:
         {"tile": 4},
         {"tile": 33, "match_half": True},
         {"reach": -1},
+        {"fusion": "product"},
     ],
 )
 def test_what_cannot_be_built_is_refused(wrong: dict[str, Any]) -> None:
@@ -343,6 +344,44 @@ def test_a_skip_adds_the_enlarged_photo() -> None:
         found, expected = network(inputs).sr, seeded(SMALL)(inputs).sr
     added = F.interpolate(inputs.lr, scale_factor=2, mode="bicubic")
     assert torch.allclose(found - expected, added, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "gone"),
+    [
+        ({"fusion": "sum"}, {"fusion1", "fusion2", "alpha1", "alpha2"}),
+        ({"fusion": "soft"}, {"alpha1", "alpha2"}),
+        ({"align": False}, {"aa1", "aa3"}),
+        ({"high_band": False, "scale": 4}, {"aa1", "alpha4"}),
+    ],
+)
+def test_the_networks_of_the_ablations(settings: dict[str, Any], gone: set[str]) -> None:
+    """They lack what is taken away, and nothing that is left is idle; windows give the whole."""
+    config = replace(SMALL, tile=8, **settings)
+    whole, network = seeded(replace(SMALL, scale=config.scale)), seeded(config)
+    parts = [{name.partition(".")[0] for name in each.state_dict()} for each in (whole, network)]
+    assert parts[0] - parts[1] == gone
+    inputs = example(config, (20, 18), (4, 4, 14, 12))
+    learned = network(inputs)
+    learned.sr.square().mean().backward()
+    for name, values in network.named_parameters():
+        assert values.grad is not None or "sub_mean" in name, name
+    with torch.no_grad():
+        encoded = network.encode(inputs, 8)
+        rows = [network.render(encoded, (top, 0, min(top + 8, 20), 18)).sr for top in (0, 8, 16)]
+    torch.testing.assert_close(torch.cat(rows, dim=2), learned.sr.detach(), atol=1e-4, rtol=0)
+
+
+def test_without_aligned_attention_patches_stay_as_they_are() -> None:
+    straight, plain = seeded(SMALL), seeded(replace(SMALL, align=False))
+    with torch.no_grad():
+        for name, values in straight.named_parameters():
+            if "p_conv.4" in name:
+                values.zero_()
+    plain.load_state_dict({name: straight.state_dict()[name] for name in plain.state_dict()})
+    inputs = example(SMALL, (20, 18), (4, 4, 14, 12))
+    with torch.no_grad():
+        torch.testing.assert_close(plain(inputs).sr, straight(inputs).sr, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", TWO)

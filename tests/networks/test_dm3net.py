@@ -107,9 +107,11 @@ def test_parts_have_the_sizes_that_the_paper_leads_to() -> None:
     assert all(weight.requires_grad for weight in network.parameters())
 
 
-@pytest.mark.parametrize("wrong", [{"vgg": "vgg11"}, {"interval": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"vgg": "vgg11"}, {"interval": 0}, {"scales": ()}, {"scales": (2, 1)}]
+)
 def test_what_cannot_be_built_is_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"vgg11|interval"):
+    with pytest.raises(ValueError, match=r"vgg11|interval|scales"):
         replace(COMPACT, **wrong)
 
 
@@ -214,6 +216,30 @@ def test_both_results_in_training_and_one_at_inference() -> None:
     truth = network.render(replace(encoded, embedding=other), window).sr
     torch.testing.assert_close(both.maps["sr_truth"], truth, atol=1e-4, rtol=1e-4)
     assert (truth - one.sr).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("settings", [{"scales": (4,)}, {"scales": (1, 2)}, {"modulate": False}])
+def test_the_networks_of_the_ablations(settings: dict[str, Any]) -> None:
+    """They learn what they are asked for at inference, in windows too, with all their weights."""
+    config = replace(SMALL, prune=False, flow_updates=2, **settings)
+    network, inputs = filled(config), photos((22, 18), (2, 3, 15, 14), truth=True)
+    whole = network(inputs)
+    finest = config.scales[0]
+    assert whole.maps["confidence"].shape == (1, 1, -(-22 // finest), -(-18 // finest))
+    encoded = network.encode(inputs, 8)
+    assert [found.index.shape[1:] for found in encoded.found] == [
+        (24 // scale, 20 // scale) for scale in config.scales
+    ]
+    parts = [network.render(encoded, (top, 0, min(top + 8, 22), 18)).sr for top in (0, 8, 16)]
+    torch.testing.assert_close(torch.cat(parts, dim=2), whole.sr, atol=1e-4, rtol=0)
+    with torch.enable_grad():
+        learned = network.train()(inputs)
+        sum(values.sum() for values in (learned.sr, *learned.maps.values())).backward()
+    torch.testing.assert_close(learned.sr.detach(), whole.sr, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(learned.maps["confidence"].detach(), whole.maps["confidence"])
+    assert ("sr_truth" in learned.maps) == config.modulate
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
 
 
 def test_a_patch_beside_the_lr_can_be_the_centre() -> None:

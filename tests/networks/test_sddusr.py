@@ -388,9 +388,56 @@ def test_half_precision_is_near() -> None:
         assert (near - exact).abs().mean() < 0.05 * exact.std()
 
 
+def test_the_centres_mask_lies_in_its_box() -> None:
+    inputs = example(23, 33)
+    box = torch.tensor([[5, 2, 16, 18]])
+    inputs = replace(inputs, box=box, ref=inputs.ref[:, :, :22, :32])
+    built = with_half_a_mask(network(), inputs)
+    with torch.no_grad():
+        whole = built(inputs).maps["center_mask"]
+        part = built.render(built.encode(inputs, 8), (8, 8, 16, 24)).maps["center_mask"]
+        key = built.matching_encoder(F.pad(inputs.lr_center(), (0, 0, 0, 1), "replicate"))
+        chosen = built.mask_generator.choose(key)[0].float()
+    assert 0 < chosen.mean() < 1
+    expected = torch.zeros(1, 1, 23, 33)
+    expected[0, 0, 5:16, 2:18] = chosen.repeat_interleave(2, 0).repeat_interleave(2, 1)[:11]
+    assert torch.equal(whole, expected)
+    assert torch.equal(part, expected[:, :, 8:16, 8:24])
+
+
+@pytest.mark.parametrize("tokens", [0, 6])
+def test_the_networks_of_the_ablations(tokens: int) -> None:
+    """Dense matching is sparse matching that leaves nothing out; there may be no dictionaries."""
+    inputs, dense = example(), replace(LETTERS, sparse=False, tokens=tokens)
+    built = network(dense)
+    with torch.no_grad():
+        whole = built(inputs)
+        sparse = matching_everywhere(network(replace(dense, sparse=True)))(inputs)
+        encoded = built.encode(inputs, 8)
+        parts = [built.render(encoded, (top, 0, top + 8, 32)).sr for top in (0, 8, 16)]
+    assert torch.equal(whole.sr, sparse.sr) and bool(whole.maps["mask"].all())
+    torch.testing.assert_close(torch.cat(parts, dim=2), whole.sr, atol=1e-4, rtol=0)
+    learned = built.train()(inputs)
+    torch.testing.assert_close(learned.sr.detach(), whole.sr, atol=1e-4, rtol=0)
+    learned.sr.mean().backward()
+    idle = {
+        name.split(".")[0]
+        for name, values in built.named_parameters()
+        if values.requires_grad and values.grad is None
+    }
+    assert idle == {"mask_generator"}
+    assert (built.dictionaries is None) == (tokens == 0)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"features": 30}, {"groups": 3}, {"tokens": 0}, {"mask_features": 5}, {"flow_widths": (4, 0)}],
+    [
+        {"features": 30},
+        {"groups": 3},
+        {"tokens": -1},
+        {"mask_features": 5},
+        {"flow_widths": (4, 0)},
+    ],
 )
 def test_what_cannot_be_built_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks import Inputs, load_into, read_weights
-from dualsr_cli.networks._selfdzsr_adastn import AdaSTN, DeformableConv, read_by, taps_at
+from dualsr_cli.networks import Inputs, Outputs, load_into, read_weights
+from dualsr_cli.networks._selfdzsr_adastn import (
+    STN,
+    AdaSTN,
+    DeformableConv,
+    FreeTaps,
+    read_by,
+    taps_at,
+)
 from dualsr_cli.networks._selfdzsr_degradation import DegradationNetwork, MeanShift
 from dualsr_cli.networks._selfdzsr_student import Student, match, tap_offsets
 from dualsr_cli.networks.contract import Window
@@ -380,6 +388,61 @@ def test_adastn_bends_by_an_affine_map_or_not_at_all() -> None:
     torch.testing.assert_close(mixed[1], bent[1])
 
 
+def test_what_stands_in_adastns_place_bends_too() -> None:
+    torch.manual_seed(0)
+    features, guide = torch.randn(1, 16, 9, 7), torch.randn(1, 16, 9, 7)
+    free, stn = FreeTaps(16), STN(16)
+    for parameter in free.offset_conv.parameters():
+        nn.init.zeros_(parameter)
+    for network in (free, stn):  # taps that nothing moves: a common convolution
+        common = F.conv2d(features, network.adapt_conv.weight, padding=1, groups=16)
+        torch.testing.assert_close(
+            network(features, guide), F.leaky_relu(common, 0.2), atol=1e-5, rtol=1e-5
+        )
+    stn.affine.bias.data.copy_(torch.tensor([-1.0, 0, 0, -1, 2, -3]))
+    place = stn.in_place(features)[
+        :, :, 6:7, 0:1
+    ]  # all read what is there from the middle, 4 and 3
+    bent = stn(features, guide)
+    torch.testing.assert_close(bent, place.expand_as(bent), atol=1e-5, rtol=1e-5)
+
+
+def test_lr_takes_the_pseudo_lrs_place_where_it_is_told_to() -> None:
+    whole, inputs = seeded(SelfDZSR(tiny())), pair(16, 16, (4, 4, 12, 12))
+    found: dict[tuple[str, ...], Outputs] = {}
+    alone = replace(inputs, hr=None)
+    for chosen in (("lr", "ref"), ("lr",), ("ref",), ()):
+        network = SelfDZSR(replace(tiny(), pseudo_lr=chosen, degradation=bool(chosen))).train()
+        network.load_state_dict(whole.state_dict(), strict=bool(chosen))
+        torch.manual_seed(0)
+        with torch.no_grad():
+            found[chosen] = network(inputs if chosen else alone)
+    results = [outputs.sr for outputs in found.values()]
+    assert all(not torch.equal(a, b) for a, b in combinations(results, 2))
+    _, similarity = whole.match(inputs.lr, inputs.ref)
+    for chosen, outputs in found.items():
+        other = similarity if "ref" not in chosen else found["lr", "ref"].maps["confidence"]
+        assert torch.equal(outputs.maps["confidence"], other)
+        assert ("pseudo_lr" in outputs.maps) == bool(chosen)
+
+
+@pytest.mark.parametrize("alignment", ["deformable", "stn", "none"])
+def test_the_networks_of_the_ablations(alignment: str) -> None:
+    """All learns in training; at inference none of them bends LR."""
+    config = replace(tiny(), alignment=alignment, identity_drop=0.0, paste_chance=1.0)
+    network = seeded(SelfDZSR(config))
+    inputs = pair(16, 16, (4, 4, 12, 12))
+    outputs = network.train()(inputs)
+    (outputs.sr.mean() + outputs.maps["pseudo_lr"].mean()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None or not parameter.requires_grad, name
+    assert any(name.startswith("refsr.ada1") for name in network.state_dict()) == (
+        alignment != "none"
+    )
+    with torch.no_grad():
+        assert network.eval()(inputs).sr.shape == inputs.hr.shape
+
+
 def test_match_finds_what_was_moved() -> None:
     torch.manual_seed(0)
     key = torch.randn(1, 8, 12, 14)
@@ -450,6 +513,10 @@ def test_noise_moves_the_match_and_not_the_pseudo_lr() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="scale 3"):
         SelfDZSRConfig(scale=3)
+    with pytest.raises(ValueError, match="alignment is one of adastn, deformable, stn, none"):
+        SelfDZSRConfig(alignment="flow")
+    with pytest.raises(ValueError, match="aligned with the pseudo-LR"):
+        SelfDZSRConfig(pseudo_lr=("lr", "hr"))
     with pytest.raises(ValueError, match="multiple of 16"):
         SelfDZSRConfig(features=24)
     inputs = pair(12, 12, (0, 0, 6, 6))
