@@ -26,6 +26,9 @@ from dualsr_cli.benchmark.results import Planned, protocol_by
 from dualsr_cli.errors import UsageError
 from dualsr_cli.networks import ARCHITECTURES, Model, list_models
 
+_TRAINED_BEFORE = {"awnet": ("FlowNet", "flow-pwcnet")}
+"""By recipe the part that starts from weights of another recipe, and that one."""
+
 _Value = TypeVar("_Value", str, int)
 _Place = tuple[str, str | None, int | None]  # data set, part and scale that are asked for
 
@@ -138,7 +141,7 @@ def _base(name: str, grid: Grid, asked: str | None, models: Mapping[str, Model])
             raise UsageError(f"{name} varies one {title}: say by --method which of {known}")
         asked = fitting[0].name
     base = find_method(asked)
-    own = any(row.settings or row.map for row in grid.rows)
+    own = any(row.settings or row.maps for row in grid.rows)
     if own and _architecture(base, models) != grid.architecture:
         raise UsageError(f"{name} is about a {title}, and {asked} is none: name one")
     return base
@@ -172,15 +175,21 @@ def _made(
 def _not_trained(name: str, variant: Variant) -> str:
     grid, training, own = ABLATIONS[name], variant.training, model_name(name, variant)
     assert training is not None
+    dataset, part, scale = grid.of(variant)
     if training.dataset == "":
-        data = "--data DIR --kind pairs"
+        # Halved pairs teach a scale of 2 alone.
+        data = f"--data DIR --kind {'pairs' if scale in (None, 2) else 'photos'}"
     else:
-        dataset, part, _ = grid.of(variant)
         of = f" --part {part}" if part and training.dataset is None else ""
         data = f"--dataset {training.dataset or dataset}{of} --data DIR"
+    before = start = ""
+    if training.recipe in _TRAINED_BEFORE:
+        part, recipe = _TRAINED_BEFORE[training.recipe]
+        before = f"dualsr train --recipe {recipe} --data PHOTOS -o runs/{recipe}; "
+        start = f" --start {part}=runs/{recipe}/weights.safetensors"
     return (
         f"{variant.label} is not trained: dualsr bench --ablation {name} --write-recipes recipes; "
-        f"dualsr train --recipe recipes/{own}.yaml --name {own} {data} -o runs/{own}"
+        f"{before}dualsr train --recipe recipes/{own}.yaml --name {own}{start} {data} -o runs/{own}"
     )
 
 
@@ -197,7 +206,7 @@ def _work(
                 changed = replace(case, changes=row.variant.changes)
                 wanted = [(protocol, "") for protocol in protocols]
                 wanted += [("", "")] if save_images else []
-                wanted += [("", row.variant.map)] if row.variant.map else []
+                wanted += [("", map) for map in row.variant.maps]
                 for protocol, shown in wanted:
                     work = Work(changed, row.method, protocol, shown)
                     yield item_name(changed, row.method, protocol, shown), work

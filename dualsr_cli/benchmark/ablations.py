@@ -17,15 +17,23 @@ class Training:
     """How the model of a row is trained: by a shipped recipe, in which something is changed.
 
     settings: of the network, replaced. without: losses that all stages do without, as `Stage.label`
-    calls them. added: losses, as a recipe writes them, of the stage `train`. dataset: what it is
-    trained on, where it is not what it is scored on; "" for photos of one's own. patch: what the
-    sides of LR's patch are multiplied by. name: of a model that several rows have.
+    calls them; untrained: parts of the network that no stage trains. A stage that has no loss left,
+    or no part, is left out. added: losses, as a recipe writes them, of the stage `train`; forward
+    and data: of that stage, replaced. first: how a stage that goes before the others differs from
+    the first of them. start: parts, "" for all, and the models that they start from. dataset: what
+    it is trained on, where it is not what it is scored on; "" for photos of one's own. patch: what
+    the sides of LR's patch are multiplied by. name: of a model that several rows have.
     """
 
     recipe: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()
+    untrained: tuple[str, ...] = ()
     added: tuple[Mapping[str, Any], ...] = ()
+    forward: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    first: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, str] = field(default_factory=dict)
     dataset: str | None = None
     patch: float = 1.0
     name: str = ""
@@ -36,8 +44,8 @@ class Variant:
     """A row. What is not given is its grid's.
 
     label: what tables call it, the paper's words where it has some. settings: of the given model's
-    network, replaced. changes: of what it gets, see `Case.changes`. map: of the network's maps one
-    that is saved as a picture. printed: by which fields of a `Figure` the paper's own figures of it
+    network, replaced. changes: of what it gets, see `Case.changes`. maps: those of the network that
+    are saved as pictures. printed: by which fields of a `Figure` the paper's own figures of it
     are found, where the setting is not the label.
     """
 
@@ -48,7 +56,7 @@ class Variant:
     dataset: str = ""
     part: str | None = None
     scale: int | None = None
-    map: str = ""
+    maps: tuple[str, ...] = ()
     printed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,7 +115,44 @@ _ADVERSARIAL: Mapping[str, Any] = {
     "weight": 1e-4,
     "settings": {"rate": 1e-4},
 }
+_OF_TRUTH = ("charbonnier-sr_truth", "perceptual-sr_truth", "domain")  # DM3Net's losses
+_REC = ("perceptual", "relativistic-gan")  # what SDDuSR-rec is trained without
+_L1: Mapping[str, Any] = {  # DCSR-l1
+    "without": ("blurred-l1", "contextual", "fidelity"),
+    "added": ({"loss": "l1"},),
+}
+_EDSR: Mapping[str, Any] = {  # as its paper has it, as far as AWnet's data go
+    "name": "upscale",
+    "iterations": 300000,
+    "forward": "awnet-upscaling",
+    "rates": {"upscaler": 1e-4},
+    "losses": ({"loss": "l1"},),
+}
 _NIKON = {"scale": 4, "identity_drop": 0.3}  # SelfDZSR's settings for the Nikon photos
+_NO_PSEUDO_LR: Mapping[str, Any] = {
+    "settings": {**_NIKON, "alignment": "none", "pseudo_lr": (), "degradation": False},
+    "untrained": ("degradation",),
+    "without": ("l1-pseudo_lr", "centroid"),
+}
+_TUNED: Mapping[str, Any] = {  # from the row before, of which the Student stays as it is
+    **_NO_PSEUDO_LR,
+    "untrained": ("degradation", "student"),
+    "start": {"": "selfdzsr-strategies-bicubic-degradation"},
+    "forward": "network",
+}
+_ADAPTATION: Mapping[str, Any] = {  # DCSR's, weights too
+    "without": ("l1", "sliced-wasserstein", "l1-pseudo_lr", "centroid"),
+    "added": (
+        {"loss": "adaptation"},
+        {
+            "loss": "fidelity",
+            "weight": 0.1,
+            "settings": {"network": "vgg16", "layers": {"relu3_3": 1.0}, "bandwidth": 0.5},
+        },
+    ),
+    # Where its crops lie is not told: as KeDuSR's, in proportion.
+    "data": {"kind": "pairs", "reference": "nearby", "offset": (12, 36)},
+}
 _CAMERAS = {"canon": "B", "olympus": "C", "panasonic": "D", "sony": "E"}
 _TRAINED_ON_DUSR = ("dcsr", "DCSR"), ("selfdzsr", "SelfDZSR"), ("kedusr", "KeDuSR")
 _PARALLAX = {
@@ -135,6 +180,32 @@ ABLATIONS: Mapping[str, Grid] = {
         ),
         part="single",
         scale=4,
+    ),
+    "awnet-fusion": Grid(
+        "awnet",
+        "section 6, FusionNet, table 6",
+        "filters and shares for each pixel, or pixels predicted by stacked convolutions",
+        "awnet",
+        "vimeo90k",
+        tuple(
+            Variant(
+                f"{label}, {scale}x",
+                training=Training(
+                    "awnet",
+                    {"scale": scale, "noise_variance": 0.0, "direct": direct},
+                    patch=4 / scale,
+                ),
+                scale=scale,
+                printed={"setting": label},
+            )
+            for scale in (4, 8)
+            for label, direct in (
+                ("adaptive weighting fusion", False),
+                ("direct prediction", True),
+            )
+        ),
+        part="single",
+        table="6",
     ),
     "awnet-interpolation": Grid(
         "awnet",
@@ -196,6 +267,57 @@ ABLATIONS: Mapping[str, Grid] = {
         ),
         scale=8,
     ),
+    "awnet-references": Grid(
+        "awnet",
+        "section 6, reference structure, table 5",
+        "one reference or two, before and after the frame",
+        "awnet",
+        "vimeo90k",
+        tuple(
+            Variant(
+                label,
+                training=Training(
+                    "awnet",
+                    {"scale": 8, "noise_variance": 0.0, "references": count},
+                    patch=4 / 8,
+                ),
+                part=part,
+            )
+            for label, count, part in (
+                ("single reference", 1, "single"),
+                ("two references", 2, "multi"),
+            )
+        ),
+        scale=8,
+        table="5",
+    ),
+    "awnet-upscaling": Grid(
+        "awnet",
+        "section 6, upscale filter, table 4",
+        "how LR is upscaled before the fusion",
+        "awnet",
+        "vimeo90k",
+        tuple(
+            Variant(
+                f"{label}, {scale}x",
+                training=Training(
+                    "awnet",
+                    {"scale": scale, "noise_variance": 0.0, "upscale": upscale},
+                    first=first,
+                    patch=4 / scale,
+                ),
+                scale=scale,
+                printed={"setting": label},
+            )
+            for scale in (4, 8)
+            for label, upscale, first in (
+                ("LR upscaled by EDSR", "edsr", _EDSR),
+                ("LR upscaled by bicubic", "bicubic", {}),
+            )
+        ),
+        part="single",
+        table="4",
+    ),
     "cross-dataset": Grid(
         "dm3net",
         "section 4.5, table 7",
@@ -226,6 +348,52 @@ ABLATIONS: Mapping[str, Grid] = {
         ),
         part="selfdzsr",  # 8k has no truth
     ),
+    "dcsr-attention": Grid(
+        "dcsr",
+        "section 4.3.2, figure 7",
+        "aligned attention: whether patches that were found are transformed",
+        "dcsr",
+        "camerafusion",
+        (
+            Variant("without aligned attention", training=Training("dcsr", {"align": False})),
+            Variant("with aligned attention", training=Training("dcsr")),
+        ),
+        part="4k",
+    ),
+    "dcsr-fusion": Grid(
+        "dcsr",
+        "section 4.3.3, table 4",
+        "how the reference's features are fused; photos to train on are one's own",
+        "dcsr",
+        "cufed5",
+        tuple(
+            Variant(
+                label,
+                training=Training("dcsr", {"scale": 4, "fusion": fusion}, **_L1, dataset=""),
+            )
+            for label, fusion in (
+                ("element-wise summation", "sum"),
+                ("soft fusion", "soft"),
+                ("adaptive fusion", "adaptive"),
+            )
+        ),
+        part="L1",
+        scale=4,
+        table="4",
+        method="DCSR-l1",
+    ),
+    "dcsr-high-band": Grid(
+        "dcsr",
+        "section 4.3.3, figure 8",
+        "whether the reference's high band is fused in the image space too",
+        "dcsr",
+        "camerafusion",
+        (
+            Variant("feature space alone", training=Training("dcsr", {"high_band": False})),
+            Variant("image space too", training=Training("dcsr")),
+        ),
+        part="4k",
+    ),
     "dcsr-losses": Grid(
         "dcsr",
         "section 4.3.4, figure 9, and table 2",
@@ -235,11 +403,7 @@ ABLATIONS: Mapping[str, Grid] = {
         (
             Variant(
                 "l1",
-                training=Training(
-                    "dcsr",
-                    without=("blurred-l1", "contextual", "fidelity"),
-                    added=({"loss": "l1"},),
-                ),
+                training=Training("dcsr", **_L1),
                 printed={"method": "DCSR-l1", "setting": ""},
             ),
             Variant("without fidelity loss", training=Training("dcsr", without=("fidelity",))),
@@ -265,16 +429,14 @@ ABLATIONS: Mapping[str, Grid] = {
     "dm3net-embeddings": Grid(
         "dm3net",
         "section 4.4, table 6",
-        "whether the truth's embedding supervises that of centre and reference",
+        "embedding of centre and reference, and whether the truth's supervises it",
         "dm3net",
         "camerafusion-real",
         (
             Variant(
-                "LR center-Ref embedding",
-                training=Training(
-                    "dm3net", without=("charbonnier-sr_truth", "perceptual-sr_truth", "domain")
-                ),
+                "no embedding", training=Training("dm3net", {"modulate": False}, without=_OF_TRUTH)
             ),
+            Variant("LR center-Ref embedding", training=Training("dm3net", without=_OF_TRUTH)),
             Variant("both embeddings", training=Training("dm3net")),
         ),
         table="6",
@@ -325,6 +487,26 @@ ABLATIONS: Mapping[str, Grid] = {
             for threshold in (0.5, 0.6, 0.7, 0.8, 0.9)
         ),
     ),
+    "dm3net-scales": Grid(
+        "dm3net",
+        "section 4.4, table 5",
+        "scales that are matched",
+        "dm3net",
+        "camerafusion-real",
+        tuple(
+            Variant(f"scales {label}", training=Training("dm3net", {"scales": scales}))
+            for label, scales in (
+                ("1/4", (4,)),
+                ("1/2", (2,)),
+                ("1", (1,)),
+                ("1/4 + 1/2", (2, 4)),
+                ("1/4 + 1", (1, 4)),
+                ("1/2 + 1", (1, 2)),
+                ("1/4 + 1/2 + 1", (1, 2, 4)),
+            )
+        ),
+        table="5",
+    ),
     "sddusr-losses": Grid(
         "sddusr",
         "section 4.3, table 1",
@@ -334,7 +516,7 @@ ABLATIONS: Mapping[str, Grid] = {
         (
             Variant(
                 "reconstruction + mask",
-                training=Training("sddusr", without=("perceptual", "relativistic-gan")),
+                training=Training("sddusr", without=_REC),
                 printed={"method": "SDDuSR-rec", "setting": ""},
             ),
             Variant(
@@ -348,10 +530,41 @@ ABLATIONS: Mapping[str, Grid] = {
     "sddusr-masks": Grid(
         "sddusr",
         "section 4.5, figure 4",
-        "places that are matched (SFM): white in the pictures beside the scores",
+        "places that are matched (SFM), and those in the centre: white in the pictures",
         "sddusr",
         "dusr-real",
-        (Variant("sparse feature matching", map="mask"),),
+        (Variant("sparse feature matching", maps=("mask", "center_mask")),),
+    ),
+    "sddusr-matching": Grid(
+        "sddusr",
+        "section 4.5, table 3",
+        "all places matched, or those alone that are rich in detail (SFM), and the operations",
+        "sddusr",
+        "dusr-real",
+        (
+            Variant("dense feature matching", {"sparse": False}),
+            Variant("sparse feature matching", {"sparse": True}),
+        ),
+        table="3",
+    ),
+    "sddusr-modules": Grid(
+        "sddusr",
+        "section 4.4, table 2",
+        "sparse feature matching (SFM) and token dictionary learning (TDL)",
+        "sddusr",
+        "dusr-real",
+        (
+            Variant(
+                "without SFM and TDL",
+                training=Training(
+                    "sddusr", {"sparse": False, "tokens": 0}, without=("mask", *_REC)
+                ),
+            ),
+            Variant("SFM without TDL", training=Training("sddusr", {"tokens": 0}, without=_REC)),
+            Variant("SFM and TDL", training=Training("sddusr", without=_REC)),
+        ),
+        table="2",
+        method="SDDuSR-rec",
     ),
     "sddusr-tokens": Grid(
         "sddusr",
@@ -362,14 +575,53 @@ ABLATIONS: Mapping[str, Grid] = {
         tuple(
             Variant(
                 f"{count} tokens",
-                training=Training(
-                    "sddusr", {"tokens": count}, without=("perceptual", "relativistic-gan")
-                ),
+                training=Training("sddusr", {"tokens": count}, without=_REC),
             )
             for count in (64, 128, 192, 256)
         ),
         table="2",
         method="SDDuSR-rec",
+    ),
+    "selfdzsr-adastn": Grid(
+        "selfdzsr",
+        "section 5.3, table 5",
+        "how LR is bent onto the pseudo-LR; the baseline has none",
+        "selfdzsr",
+        "drealsr",
+        tuple(
+            Variant(label, training=Training("selfdzsr", {**_NIKON, **settings}))
+            for label, settings in (
+                ("Baseline", {"pseudo_lr": ()}),
+                ("Baseline + Deformable Conv", {"alignment": "deformable"}),
+                ("Baseline + STN", {"alignment": "stn"}),
+                ("Baseline + AdaSTN", {}),
+            )
+        ),
+        part="nikon",
+        scale=4,
+        table="5",
+    ),
+    "selfdzsr-alignment": Grid(
+        "selfdzsr",
+        "section 5.2, table 4",
+        "what is aligned with the pseudo-LR in training, in whose place LR is else",
+        "selfdzsr",
+        "drealsr",
+        tuple(
+            Variant(
+                f"pseudo-LR in {label}",
+                training=Training("selfdzsr", {**_NIKON, "pseudo_lr": aligned}),
+            )
+            for label, aligned in (
+                ("no alignment", ()),
+                ("the alignment of LR", ("lr",)),
+                ("the alignment of Ref", ("ref",)),
+                ("both alignments", ("lr", "ref")),
+            )
+        ),
+        part="nikon",
+        scale=4,
+        table="4",
     ),
     "selfdzsr-cameras": Grid(
         "selfdzsr",
@@ -418,6 +670,24 @@ ABLATIONS: Mapping[str, Grid] = {
         ),
         part="nikon",
         scale=4,
+    ),
+    "selfdzsr-strategies": Grid(
+        "selfdzsr",
+        "section 5.1, table 3",
+        "training on bicubically shrunk photos, and what it is tuned by on real ones",
+        "selfdzsr",
+        "drealsr",
+        (
+            Variant(
+                "Bicubic Degradation",
+                training=Training("selfdzsr", **_NO_PSEUDO_LR, forward="selfdzsr-bicubic"),
+            ),
+            Variant("SRA Fine-tuning", training=Training("selfdzsr", **{**_TUNED, **_ADAPTATION})),
+            Variant("Our Fine-tuning", training=Training("selfdzsr", **_TUNED)),
+        ),
+        part="nikon",
+        scale=4,
+        table="3",
     ),
 }
 """By the names that `dualsr bench --ablation` takes, in the papers' order."""

@@ -56,16 +56,32 @@ def write_recipes(ablation: str, folder: Path, compact: bool = False) -> list[Pa
 
 
 def _varied(recipe: Recipe, training: Training) -> Recipe:
-    stages = tuple(_changed(stage, training) for stage in recipe.stages)
-    return replace(recipe, settings={**recipe.settings, **training.settings}, stages=stages)
+    from dualsr_cli.training import Term
+
+    stages = [stage for each in recipe.stages if (stage := _changed(each, training))]
+    if training.first:
+        losses = tuple(Term(**term) for term in training.first["losses"])
+        stages.insert(0, replace(stages[0], **{**training.first, "losses": losses}))
+    return replace(
+        recipe,
+        settings={**recipe.settings, **training.settings},
+        start={**recipe.start, **training.start},
+        stages=tuple(stages),
+    )
 
 
-def _changed(stage: Stage, training: Training) -> Stage:
+def _changed(stage: Stage, training: Training) -> Stage | None:
+    """None where nothing is left for the stage to do."""
     from dualsr_cli.training import Term
 
     losses = [term for n, term in enumerate(stage.losses) if stage.label(n) not in training.without]
+    rates = {part: rate for part, rate in stage.rates.items() if part not in training.untrained}
+    patch = tuple(round(training.patch * side) for side in stage.data.patch)
+    data, forward = replace(stage.data, patch=patch), stage.forward
     if stage.name == "train":
         there = {term.loss for term in losses}
         losses += [Term(**term) for term in training.added if term["loss"] not in there]
-    patch = tuple(round(training.patch * side) for side in stage.data.patch)
-    return replace(stage, losses=tuple(losses), data=replace(stage.data, patch=patch))
+        data, forward = replace(data, **training.data), training.forward or forward
+    if not losses or not rates:
+        return None
+    return replace(stage, losses=tuple(losses), rates=rates, data=data, forward=forward)

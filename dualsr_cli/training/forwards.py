@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -26,6 +27,20 @@ def selfdzsr(network: Any, inputs: Inputs) -> Outputs:
     """SelfDZSR with noise on its pseudo-LR (n of eq. 4)."""
     outputs: Outputs = network(inputs, pseudo_lr_noise(inputs))
     return outputs
+
+
+def selfdzsr_bicubic(network: Any, inputs: Inputs) -> Outputs:
+    """SelfDZSR with the truth, shrunk bicubically, in LR's place (its table 3)."""
+    assert inputs.hr is not None
+    size = (inputs.lr.shape[2], inputs.lr.shape[3])
+    lr = F.interpolate(inputs.hr.float(), size, mode="bicubic", antialias=True).clamp(0, 1)
+    outputs: Outputs = network(replace(inputs, lr=lr.to(inputs.lr.dtype)))
+    return outputs
+
+
+def awnet_upscaling(network: Any, inputs: Inputs) -> Outputs:
+    """AWnet's upscaling alone (eq. 2)."""
+    return Outputs(network.upscaled(inputs.lr))
 
 
 def selfdzsr_degradation(network: Any, inputs: Inputs) -> Outputs:
@@ -78,8 +93,10 @@ def pwcnet(network: nn.Module, inputs: Inputs) -> Outputs:
 FORWARDS: dict[str, Forward] = {
     "network": whole,
     "selfdzsr": selfdzsr,
+    "selfdzsr-bicubic": selfdzsr_bicubic,
     "selfdzsr-degradation": selfdzsr_degradation,
     "selfdzsr-student": selfdzsr_student,
+    "awnet-upscaling": awnet_upscaling,
     "spynet": spynet,
     "raft": raft,
     "pwcnet": pwcnet,

@@ -28,7 +28,8 @@ class Case(Protocol):
     """A triplet; s is the scale, all arrays are uint8 RGB.
 
     lr: (H, W, 3). ref: (s h, s w, 3), laid on the part of lr in `box`: top, left, bottom, right in
-    LR pixels, (h, w) large. hr: (s H, s W, 3), or None where there is no truth.
+    LR pixels, (h, w) large; or several like it, side by side as (s h, s w, 3 n). hr: (s H, s W, 3),
+    or None where there is no truth.
     """
 
     @property
@@ -126,8 +127,9 @@ class Same:
 class Laid:
     """As `dualsr upscale` lays it: an LR patch anywhere, `ref` on it as far as it reaches.
 
-    Elsewhere `ref` is the patch itself, enlarged, and `confidence` 0. patch: height and width, LR
-    pixels. border: between patch and the sides of LR. `offset` says nothing here.
+    Elsewhere `ref` is the patch itself, enlarged, and `confidence` 0. Of several references the
+    first one is laid. patch: height and width, LR pixels. border: between patch and the sides of
+    LR. `offset` says nothing here.
     """
 
     patch: tuple[int, int] = (128, 128)
@@ -148,7 +150,7 @@ class Laid:
         if common.min() > 0:
             size = s * int(common[0]), s * int(common[1])
             source, target = s * (first - case.box[:2]), s * (first - place)
-            window(ref, target, size)[:] = window(case.ref, source, size)
+            window(ref, target, size)[:] = window(case.ref, source, size)[..., :3]
             known = _confidence(case)
             window(sure, target, size)[:] = 255 if known is None else window(known, source, size)
         return Inputs(
@@ -287,6 +289,11 @@ def tensor(pixels: Bytes) -> torch.Tensor:
     return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
 
 
+def references(pixels: Bytes) -> tuple[torch.Tensor, ...]:
+    """(h, w, 3 n) bytes to n times (1, 3, h, w) float32 0..1."""
+    return torch.split(tensor(pixels), 3, dim=1)
+
+
 def _place(rng: np.random.Generator, box: Box, patch: tuple[int, int]) -> Place:
     """Top and left of a patch somewhere in a box."""
     top, left, _, _ = box
@@ -318,13 +325,14 @@ def _cut(case: Case, place: Place, key: Place, patch: tuple[int, int]) -> Inputs
     large = s * patch[0], s * patch[1]
     corner = s * (key - case.box[:2])
     known = _confidence(case)
-    ref = tensor(window(case.ref, corner, large))
+    ref, *more = references(window(case.ref, corner, large))
     sure = torch.ones_like(ref[:, :1])
     return Inputs(
         tensor(window(case.lr, place, patch)),
         ref,
         torch.from_numpy(np.concatenate([key - place, key - place + patch])[None]),
         None if case.hr is None else tensor(window(case.hr, s * place, large)),
+        tuple(more),
         center=tensor(window(case.lr, key, patch)),
         confidence=sure if known is None else tensor(window(known, corner, large)[..., None]),
     )

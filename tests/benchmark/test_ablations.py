@@ -21,6 +21,7 @@ from dualsr_cli.benchmark import (
     Bench,
     Benched,
     Resources,
+    Training,
     find_cases,
     load,
     model_name,
@@ -37,6 +38,7 @@ from dualsr_cli.networks import add_model, build
 from dualsr_cli.photos import read_photo
 from dualsr_cli.reconstruction import load_restorer
 from dualsr_cli.training import build_loss, find_recipe, list_recipes, read_recipe
+from dualsr_cli.training.forwards import FORWARDS
 
 from .miniatures import MINIATURES
 
@@ -137,19 +139,30 @@ def test_recipes_of_rows_can_be_trained(name: str, tmp_path: Path) -> None:
         assert row.training is not None
         shipped = find_recipe(row.training.recipe)
         labels = [stage.label(n) for stage in recipe.stages for n in range(len(stage.losses))]
-        assert not set(labels) & set(row.training.without)
         there = {stage.label(n) for stage in shipped.stages for n in range(len(stage.losses))}
         assert set(row.training.without) <= there
-        assert len(labels) == sum(len(stage.losses) for stage in shipped.stages) - sum(
-            stage.label(n) in row.training.without
-            for stage in shipped.stages
-            for n in range(len(stage.losses))
-        ) + len(row.training.added)
+        added = [term["loss"] for term in row.training.added]
+        added += [term["loss"] for term in row.training.first.get("losses", ())]
+        assert sorted(labels) == sorted(
+            added
+            + [
+                stage.label(n)
+                for stage in shipped.stages
+                for n in range(len(stage.losses))
+                if stage.label(n) not in row.training.without
+                and not stage.rates.keys() <= set(row.training.untrained)
+            ]
+        )
+        with torch.device("meta"):
+            network = build(recipe.architecture, recipe.settings)
+        for stage in recipe.stages:
+            assert stage.forward in FORWARDS
+            assert all(network.get_submodule(part) for part in stage.rates if part != "all")
         for term in row.training.added:
             build_loss(str(term["loss"]), dict(term.get("settings", {})))
         assert recipe.settings == {**shipped.settings, **row.training.settings}
-        unchanged = replace(row.training, added=(), without=(), settings={}, patch=1.0, name="")
-        if row.training in (unchanged, replace(unchanged, name=row.training.name)):
+        plain = Training(row.training.recipe)
+        if replace(row.training, name="", dataset=None) == plain:
             assert replace(recipe, name=shipped.name) == shipped
 
 
@@ -226,6 +239,25 @@ def test_a_row_without_its_model_says_how_to_train_it(data: Path, tmp_path: Path
     assert "not trained" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset", "said"),
+    [
+        (
+            "awnet-noise-training",
+            "vimeo90k",
+            "dualsr train --recipe flow-pwcnet --data PHOTOS -o runs/flow-pwcnet; dualsr train "
+            "--recipe recipes/awnet-noise-training-variance-0.yaml --name "
+            "awnet-noise-training-variance-0 --start FlowNet=runs/flow-pwcnet/weights.safetensors "
+            "--dataset vimeo90k --part single --data DIR -o runs/",
+        ),
+        ("dcsr-fusion", "cufed5", "--data DIR --kind photos -o runs/dcsr-fusion-element-wise"),
+    ],
+)
+def test_what_a_row_is_trained_with_is_said(name: str, dataset: str, said: str, data: Path) -> None:
+    plan = plan_ablation(name, root=data / dataset, metrics=["psnr"], limit=1)
+    assert plan.ablation is not None and said in plan.ablation.rows[0].absent
+
+
 def test_rows_on_several_parts_make_one_table(data: Path, tmp_path: Path) -> None:
     root = data / "cufed5"
     plan = plan_ablation("dcsr-similarity", root=root, method="bicubic", metrics=["psnr"])
@@ -266,12 +298,14 @@ def test_masks_are_saved_as_pictures(data: Path, tmp_path: Path) -> None:
     plan = plan_ablation("sddusr-masks", root=root, metrics=["psnr"], limit=1)
     made = benched(plan, tmp_path)
     assert len(made.rows) == 1
-    (path,) = tmp_path.glob("**/mask/**/*.png")
     sample = load(plan.cases[0])
     with torch.inference_mode():
-        mask = load_restorer("mine", "cpu").network(sample.inputs()).maps["mask"][0, 0]
-    expected = 255 * mask.repeat_interleave(2, 0).repeat_interleave(2, 1).byte().numpy()
-    assert np.array_equal(read_photo(path).pixels[..., 0], expected)
+        maps = load_restorer("mine", "cpu").network(sample.inputs()).maps
+    mask = maps["mask"].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    for name, expected in {"mask": mask, "center_mask": maps["center_mask"]}.items():
+        (path,) = tmp_path.glob(f"**/{name}/**/*.png")
+        shown = read_photo(path).pixels[..., 0]
+        assert np.array_equal(shown, 255 * expected[0, 0].byte().numpy())
     assert run_method(find_method("mine"), sample, lambda: 1 / 0, Resources("cpu")).operations
 
 

@@ -83,6 +83,17 @@ def test_what_belongs_together_is_cut_together(cutter: Nearby | Same | Inside) -
             assert torch.equal(*where_both_are(inputs))
 
 
+@pytest.mark.parametrize("cutter", CASES[:4], ids=str)
+def test_several_references_are_cut_alike(cutter: Nearby | Same) -> None:
+    case = mapped()
+    both = replace(case, ref=np.concatenate([case.ref, 255 - case.ref], axis=2))
+    for index in range(4):
+        one, two = (Patches([each], cutter).sample(index, 0) for each in (case, both))
+        assert torch.equal(two.lr, one.lr) and torch.equal(two.ref, one.ref)
+        (more,) = two.more_refs
+        torch.testing.assert_close(more, 1 - one.ref)
+
+
 def test_patches_are_the_same_for_the_same_seeds() -> None:
     first, again = (Patches([mapped()], Nearby((32, 32)), seed=4) for _ in range(2))
     told = [first.sample(index, 2).lr for index in range(6)]
