@@ -1,6 +1,7 @@
 """AlignedPair -> Photo: the wide photo at the tele's resolution, tile by tile."""
 
 from dualsr_cli.reconstruction.canvas import Reconstruction
+from dualsr_cli.reconstruction.clip_groups import Group, Link, plan_groups
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.match import MatchStatistics, MatchTask
 from dualsr_cli.reconstruction.preview import Crop, write_preview
@@ -18,6 +19,15 @@ from dualsr_cli.reconstruction.restore import (
     restoring_memory,
     run_network,
 )
+from dualsr_cli.reconstruction.restore_clip import (
+    ClipPlan,
+    Footage,
+    Frame,
+    RestoredFrame,
+    plan_clip,
+    references_of,
+    restore_group,
+)
 from dualsr_cli.reconstruction.tiler import plan, restore_windows
 from dualsr_cli.reconstruction.upscale import (
     UpscaleOptions,
@@ -30,11 +40,17 @@ from dualsr_cli.reconstruction.upscale import (
 
 __all__ = [
     "Agreement",
+    "ClipPlan",
     "Crop",
+    "Footage",
+    "Frame",
+    "Group",
+    "Link",
     "MatchStatistics",
     "MatchTask",
     "Progress",
     "Reconstruction",
+    "RestoredFrame",
     "Restorer",
     "UpscaleOptions",
     "UpscaleReport",
@@ -45,9 +61,13 @@ __all__ = [
     "measure",
     "network_inputs",
     "plan",
+    "plan_clip",
+    "plan_groups",
     "reconstruct",
+    "references_of",
     "resolve_device",
     "restore",
+    "restore_group",
     "restore_windows",
     "restoring_memory",
     "run_network",

@@ -1,0 +1,263 @@
+"""Two clips of one scene, against a truth that is withheld: `python -m benchmarks.video`.
+
+Photographs move (see `_moving`): a pan, a zoom, trees that pass a background, an object that flies
+by. The fast camera sees every frame reduced 4x, the sharp one every eighth frame as it is, from
+beside the fast one and in another tone. Columns are PSNR in dB over all frames and colours, then
+flicker: the mean absolute difference, of 255, between the errors of successive frames.
+
+  bicubic   each frame alone, by Pillow
+  single    each frame alone, by `dualsr` without a reference
+  photos    each frame alone with the nearest sharp frame, as `dualsr upscale` takes two photos
+  clip 1    the clip with one reference
+  clip 2    the clip with both sharp frames around each fast one
+
+--data FOLDER takes photographs from a folder, else those of sample_pairs are taken. --same: the
+cameras stand in one place and have one tone. --noise 0.1 adds noise to the fast clip, --quality 50
+compresses its frames as JPEG. --model NAME restores the clip by a network of the zoo, which takes
+as many references as it does. `python -m benchmarks.video speed` prints seconds a frame and peak
+memory for 1280 x 720 -> 3840 x 2160.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import _memory
+from benchmarks._moving import (
+    EVERY,
+    KINDS,
+    RATE,
+    Camera,
+    Picture,
+    Rgb,
+    Scene,
+    fast_frames,
+    photograph,
+    scene,
+    sharp_frames,
+)
+from benchmarks._pairs import SAMPLES
+from dualsr_cli.alignment import align
+from dualsr_cli.errors import AlignmentError
+from dualsr_cli.photos import Capture, Header, Metadata, Photo
+from dualsr_cli.reconstruction import (
+    Footage,
+    Restorer,
+    load_restorer,
+    measure,
+    plan_clip,
+    reconstruct,
+    references_of,
+    restore_group,
+)
+
+FACTOR = 4
+METHODS = ("bicubic", "single", "photos", "clip 1", "clip 2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", nargs="?", choices=["quality", "speed"], default="quality")
+    parser.add_argument("--data", type=Path, help="a folder of photographs")
+    parser.add_argument("--size", type=int, nargs=2, default=[960, 640], help="of the truth")
+    parser.add_argument("--frames", type=int, default=17)
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--same", action="store_true")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation, of 1")
+    parser.add_argument("--quality", type=int, default=0, help="of JPEG; 0: not compressed")
+    parser.add_argument("--model", default="", help="a network; default: detail transfer")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--without", nargs="+", choices=METHODS, default=[])
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    options = parser.parse_args()
+    restorer = load_restorer(options.model, options.device) if options.model else None
+    (_speed if options.what == "speed" else _quality)(options, restorer)
+
+
+def _photographs(data: Path | None, long_side: int) -> Iterator[tuple[str, Rgb, Rgb]]:
+    """Pairs of photographs: what is filmed, and what passes by in front of it."""
+    paths = sorted(data.glob("*.jpg")) if data else sorted(SAMPLES.glob("*/wide.jpg"))
+    for first, second in zip(paths, paths[1:] + paths[:1], strict=True):
+        name = first.stem if data else first.parent.name
+        yield name, photograph(first, long_side), photograph(second, long_side)
+
+
+def _quality(options: argparse.Namespace, restorer: Restorer | None) -> None:
+    camera = Camera(FACTOR, options.noise, options.quality)
+    methods = [name for name in METHODS if name not in options.without]
+    if restorer:
+        methods.remove("clip 2" if references_of(restorer) == 1 else "clip 1")
+    if not options.json:
+        print(f"{'scene':30}", *(f"{name:>9}" for name in methods), "  flicker",
+              *(f"{name:>9}" for name in methods))  # fmt: skip
+    rows = []
+    width, height = options.size
+    for name, first, second in _photographs(options.data, 5 * max(options.size) // 2):
+        for kind in options.kinds:
+            seen = scene(kind, first, second, width, height, apart=not options.same)
+            row = _row(f"{kind} {name}"[:30], seen, camera, options.frames, methods, restorer)
+            rows.append(row)
+            print(json.dumps(row) if options.json else _line(row), flush=True)
+    mean = {
+        "scene": f"mean of {len(rows)}",
+        **{
+            figure: {m: float(np.mean([row[figure][m] for row in rows])) for m in methods}
+            for figure in ("psnr", "flicker")
+        },
+    }
+    print(json.dumps(mean) if options.json else _line(mean))
+
+
+def _line(row: dict) -> str:
+    return (
+        f"{row['scene']:30} "
+        + " ".join(f"{value:9.2f}" for value in row["psnr"].values())
+        + " " * 11
+        + " ".join(f"{value:9.2f}" for value in row["flicker"].values())
+    )
+
+
+def _row(
+    name: str,
+    seen: Scene,
+    camera: Camera,
+    frames: int,
+    methods: Sequence[str],
+    restorer: Restorer | None,
+) -> dict:
+    truths = [seen.truth(number) for number in range(frames)]
+    fast = [camera.shot(truth, number) for number, truth in enumerate(truths)]
+    sharp = [picture.pixels for picture in sharp_frames(seen, 0, -(-frames // EVERY))]
+    results = {
+        method: _figures(MAKERS[method](fast, sharp, restorer), truths) for method in methods
+    }
+    return {
+        "scene": name,
+        "psnr": {method: values[0] for method, values in results.items()},
+        "flicker": {method: values[1] for method, values in results.items()},
+    }
+
+
+def _figures(made: Iterator[Rgb], truths: Sequence[Rgb]) -> tuple[float, float]:
+    """PSNR and flicker."""
+    squares, changes, before = [], [], None
+    for result, truth in zip(made, truths, strict=True):
+        error = result.astype(np.float32) - truth
+        squares.append(np.mean(error * error, dtype=np.float64))
+        if before is not None:
+            changes.append(np.mean(np.abs(error - before), dtype=np.float64))
+        before = error
+    psnr = 10 * np.log10(255**2 / max(float(np.mean(squares)), 1e-9))
+    return float(psnr), float(np.mean(changes)) if changes else 0.0
+
+
+def _bicubic(fast: list[Rgb], sharp: list[Rgb], restorer: Restorer | None) -> Iterator[Rgb]:
+    for frame in fast:
+        size = frame.shape[1] * FACTOR, frame.shape[0] * FACTOR
+        yield np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
+
+
+def _alone(fast: list[Rgb], sharp: list[Rgb], restorer: Restorer | None) -> Iterator[Rgb]:
+    for frame in fast:
+        yield reconstruct(_photo(frame), None, FACTOR).pixels
+
+
+def _as_photos(fast: list[Rgb], sharp: list[Rgb], restorer: Restorer | None) -> Iterator[Rgb]:
+    for number, frame in enumerate(fast):
+        nearest = sharp[min(round(number / EVERY), len(sharp) - 1)]
+        try:
+            aligned = align(_photo(frame), _photo(nearest))
+            agreement = measure(aligned, FACTOR)
+        except AlignmentError:
+            aligned = agreement = None
+        yield reconstruct(_photo(frame), aligned, FACTOR, agreement=agreement).pixels
+
+
+def _clip(several: bool) -> Callable[[list[Rgb], list[Rgb], Restorer | None], Iterator[Rgb]]:
+    def made(fast: list[Rgb], sharp: list[Rgb], restorer: Restorer | None) -> Iterator[Rgb]:
+        clips = (
+            _footage("fast", fast, Fraction(1, RATE)),
+            _footage("sharp", sharp, Fraction(EVERY, RATE)),
+        )
+        plan = plan_clip(*clips, several=several, scale=FACTOR)
+        for group in plan.groups:
+            for frame in restore_group(plan, group, *clips, restorer):
+                yield frame.pixels
+
+    return made
+
+
+MAKERS = {
+    "bicubic": _bicubic,
+    "single": _alone,
+    "photos": _as_photos,
+    "clip 1": _clip(False),
+    "clip 2": _clip(True),
+}
+
+
+def _footage(name: str, frames: list[Rgb], step: Fraction) -> Footage:
+    return Footage(
+        name,
+        [number * step for number in range(len(frames))],
+        lambda start, stop: [Picture(frames[n], n * step) for n in range(start, stop)],
+    )
+
+
+def _photo(pixels: Rgb) -> Photo:
+    height, width = pixels.shape[:2]
+    return Photo(pixels, Header(Path("frame"), "png", width, height, 8, Metadata(), Capture()))
+
+
+def _speed(options: argparse.Namespace, restorer: Restorer | None) -> None:
+    """A pan, rendered frame by frame as it is asked for: only what restoring takes is counted."""
+    name, first, second = next(_photographs(options.data, 7000))
+    seen = scene("pan", first, second, 3840, 2160, apart=not options.same)
+    camera = Camera(3, options.noise, options.quality)
+    count = max(options.frames, EVERY + 1)
+    fast = [picture.pixels for picture in fast_frames(seen, camera, 0, count)]
+    sharp = [picture.pixels for picture in sharp_frames(seen, 0, -(-count // EVERY))]
+    for several in (False, True):
+        if restorer and several != (references_of(restorer) > 1):
+            continue
+        clips = (
+            _footage("fast", fast, Fraction(1, RATE)),
+            _footage("sharp", sharp, Fraction(EVERY, RATE)),
+        )
+        _memory.give_back()
+        _memory.forget_peak()
+        held = _memory.resident()
+        begun = time.perf_counter()
+        plan = plan_clip(*clips, several=several, scale=3)
+        planned = time.perf_counter()
+        frames = sum(
+            1 for group in plan.groups for _ in restore_group(plan, group, *clips, restorer)
+        )
+        ended = time.perf_counter()
+        row = {
+            "references": 1 + several,
+            "frames": frames,
+            "plan_seconds": round(planned - begun, 2),
+            "seconds_a_frame": round((ended - planned) / frames, 3),
+            "peak_mib": round((_memory.peak() - held) / _memory.MIB),
+            "process_mib": round(_memory.peak() / _memory.MIB),
+        }
+        print(
+            json.dumps(row) if options.json else
+            f"1280 x 720 -> 3840 x 2160, {row['references']} reference(s), {name}: "
+            f"{row['seconds_a_frame']} s a frame ({frames} frames), {row['plan_seconds']} s before "
+            f"the first; {row['peak_mib']} MiB beside the clips, {row['process_mib']} MiB in all",
+            flush=True,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
