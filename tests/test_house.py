@@ -194,7 +194,7 @@ SURFACE = {
         "windows",
     },
     "dualsr_cli.plain": {"json_types"},
-    "dualsr_cli.machine": {"default_memory", "parse_memory", "resident"},
+    "dualsr_cli.machine": {"default_memory", "memory_kept", "parse_memory", "resident"},
     "dualsr_cli.jobs": {
         "Engine",
         "InlineEngine",

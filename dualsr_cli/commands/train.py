@@ -79,8 +79,8 @@ def train(
         str,
         typer.Option(
             metavar="PART=MODEL",
-            help="Weights that a part of the network starts from: a model, or a file; commas "
-            "between several.",
+            help="Weights that a part of the network, or all of it, starts from: a model, or a "
+            "file; commas between several.",
         ),
     ] = "",
     iterations: Annotated[

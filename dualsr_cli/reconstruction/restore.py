@@ -115,7 +115,7 @@ def restore(
     for window, made, outputs in restore_windows(
         restorer.network,
         inputs,
-        plan(restorer.network, inputs, *_room(restorer.device, memory, round(size))),
+        *plan(restorer.network, inputs, *_room(restorer.device, memory, round(size))),
         around=around,
         wanted=lambda window: _common(window, box) is not None,
         progress=told,
@@ -147,8 +147,8 @@ def run_network(restorer: Restorer, inputs: Inputs, memory: int | None = None) -
     step = restorer.network.scale
     height, width = inputs.lr.shape[2:]
     result = torch.empty(3, step * height, step * width)
-    tile = plan(restorer.network, inputs, *_room(restorer.device, memory, 4 * result.numel()))
-    for window, _, outputs in restore_windows(restorer.network, inputs, tile):
+    planned = plan(restorer.network, inputs, *_room(restorer.device, memory, 4 * result.numel()))
+    for window, _, outputs in restore_windows(restorer.network, inputs, *planned):
         top, left, bottom, right = (step * edge for edge in window)
         result[:, top:bottom, left:right] = outputs.sr[0]
     return result

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from dualsr_cli.errors import UsageError
+from dualsr_cli.machine import memory_kept
 from dualsr_cli.networks import CELL, Inputs, Network, Outputs, Window, windows
 
 LEAST = 32
@@ -25,10 +26,12 @@ MOST = 512
 Found = TypeVar("Found")
 
 
-def plan(network: Network[Any], inputs: Inputs, memory: int, taken: int = 0) -> int:
-    """The side of the windows, in LR pixels, for `memory` bytes, some of which are taken already.
+def plan(network: Network[Any], inputs: Inputs, memory: int, taken: int = 0) -> tuple[int, bool]:
+    """The side of the windows, in LR pixels, for `memory` bytes, some of which are taken already;
+    and whether there is room enough to keep freed memory between them, see `memory_kept`.
 
-    A multiple of CELL, LEAST..MOST. Raises UsageError where not even the smallest windows fit.
+    The side is a multiple of CELL, LEAST..MOST. Raises UsageError where not even the smallest
+    windows fit.
     """
     height, width = inputs.lr.shape[2:]
     seen = math.prod(inputs.ref.shape[2:]) / network.scale**2
@@ -43,7 +46,7 @@ def plan(network: Network[Any], inputs: Inputs, memory: int, taken: int = 0) -> 
 
     for tile in range(MOST, LEAST - 1, -CELL):
         if bytes_of(tile) <= memory:
-            return tile
+            return tile, 2 * bytes_of(tile) <= memory  # kept memory lies in pieces
     raise UsageError(
         f"{width} x {height} pixels take about {bytes_of(LEAST) / 2**30:.1f} GiB of memory with "
         f"this model, and {memory / 2**30:.1f} GiB may be used: allow more by --max-memory, or "
@@ -55,6 +58,7 @@ def restore_windows(
     network: Network[Any],
     inputs: Inputs,
     tile: int,
+    keep: bool = False,
     *,
     around: int = 0,
     wanted: Callable[[Window], bool] = lambda window: True,
@@ -63,15 +67,29 @@ def restore_windows(
     """The windows of an image that are `wanted`, at inference: all together what `forward` gives.
 
     Each with the window that was made for it, `around` LR pixels (a multiple of CELL) wider where
-    the image is, and what the network gave for that. tile: the side of the windows. progress: how
-    many LR pixels of how many are done. Raises MemoryError where windows of LEAST pixels do not
-    fit into memory.
+    the image is, and what the network gave for that. tile, keep: as `plan` gives them. progress:
+    how many LR pixels of how many are done. Raises MemoryError where windows of LEAST pixels do
+    not fit into memory.
     """
+    with memory_kept(keep) as give_back:
+        yield from _restored(network, inputs, tile, around, wanted, progress, give_back)
+
+
+def _restored(
+    network: Network[Any],
+    inputs: Inputs,
+    tile: int,
+    around: int,
+    wanted: Callable[[Window], bool],
+    progress: Callable[[int, int], None],
+    give_back: Callable[[], None],
+) -> Iterator[tuple[Window, Window, Outputs]]:
     height, width = inputs.lr.shape[2:]
     with torch.inference_mode():
         encoded: Any = None
         while encoded is None:
             encoded = _tried(partial(network.encode, inputs, tile), inputs.lr.device)
+            give_back()
             if encoded is None:
                 tile = _halved(tile)
     waiting = [window for window in windows(height, width, tile) if wanted(window)]
@@ -90,6 +108,7 @@ def restore_windows(
         )
         with torch.inference_mode():
             outputs = _tried(partial(network.render, encoded, made), inputs.lr.device)
+        give_back()
         if outputs is None:
             tile = _halved(tile)
             waiting.insert(0, window)

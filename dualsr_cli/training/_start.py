@@ -16,7 +16,7 @@ from dualsr_cli.networks import (
     read_weights,
     vgg_layers,
 )
-from dualsr_cli.training.recipe import Recipe
+from dualsr_cli.training.recipe import ALL, Recipe
 
 _BACKBONES = ("vgg16", "vgg19")
 _FILES = (".safetensors", ".pth", ".pt", ".ckpt")
@@ -25,7 +25,8 @@ _FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 def build_network(recipe: Recipe, start: Mapping[str, str] | None = None) -> nn.Module:
     """The network of a recipe as it starts training; its weights depend on PyTorch's seed.
 
-    start: as the recipe's own `start`, and before it. Raises UsageError, InputError.
+    start: as the recipe's own `start`, and before it; "all" is the whole network. Raises
+    UsageError, InputError.
     """
     network = _part(build(recipe.architecture, recipe.settings), recipe.part)
     for name, source in (dict(recipe.start) | dict(start or {})).items():
@@ -40,9 +41,9 @@ def build_network(recipe: Recipe, start: Mapping[str, str] | None = None) -> nn.
 
 def _part(network: nn.Module, name: str) -> nn.Module:
     try:
-        return network.get_submodule(name)
+        return network if name == ALL else network.get_submodule(name)
     except AttributeError as error:
-        parts = ", ".join(child for child, _ in network.named_children())
+        parts = ", ".join([ALL, *(child for child, _ in network.named_children())])
         raise UsageError(f"the network has no part {name!r}: choose among {parts}") from error
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -79,8 +80,9 @@ class SimulatorSettings:
     on: float = 0.0
     halved: float = 0.5
     candidates: int = 2
-    wide: CameraSettings = field(default_factory=CameraSettings)
-    tele: CameraSettings = field(default_factory=CameraSettings)
+    # Half of the shots are photos that were merely reduced, as protocols reduce them.
+    wide: CameraSettings = field(default_factory=partial(CameraSettings, plain=0.5))
+    tele: CameraSettings = field(default_factory=partial(CameraSettings, plain=0.5))
     view: ViewSettings = field(default_factory=ViewSettings)
 
     def __post_init__(self) -> None:

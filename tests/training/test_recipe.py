@@ -226,6 +226,9 @@ def test_parts_start_from_files(tmp_path: Path) -> None:
     own = build_network(find_recipe("kedusr-compact"), {"spynet": str(path)})
     for name, values in other.get_submodule("spynet").state_dict().items():
         assert (own.get_submodule("spynet").state_dict()[name] == values).all()
+    save_file(other.state_dict(), tmp_path / "whole.safetensors")
+    again = build_network(recipe_of(start={}), {"all": str(tmp_path / "whole.safetensors")})
+    assert all((again.state_dict()[name] == v).all() for name, v in other.state_dict().items())
     with pytest.raises(InputError, match="does not fit"):
         build_network(find_recipe("kedusr-compact"), {"decoder": str(path)})
     with pytest.raises(UsageError, match="no part 'spinet'"):
