@@ -184,7 +184,8 @@ ABLATIONS: Mapping[str, Grid] = {
     "awnet-fusion": Grid(
         "awnet",
         "section 6, FusionNet, table 6",
-        "filters and shares for each pixel, or pixels predicted by stacked convolutions",
+        "filters and shares for each pixel, or pixels predicted by stacked convolutions; LR is "
+        "upscaled bicubically, in the paper by EDSR",
         "awnet",
         "vimeo90k",
         tuple(

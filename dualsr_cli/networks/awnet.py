@@ -348,7 +348,7 @@ class FusionNet(nn.Module):
 class DirectNet(nn.Module):
     """Convolution-based direct prediction (section 6): (B, taken, H, W) -> (B, 3, H, W)."""
 
-    STRIDE = _FLOW_CELL
+    STRIDE = _FLOW_CELL  # its windows hold whole places of the flow
     RADIUS = 36
     """Pixels that it sees to each side, one for each convolution, and a multiple of the stride."""
 

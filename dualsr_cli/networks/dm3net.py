@@ -428,9 +428,8 @@ class MatchingEncoder(nn.Module):
         pools = [f"pool{scale.bit_length()}" for scale in scales]  # a scale ends before its pool
         self.layers = tuple(names[names.index(pool) - 1] for pool in pools)
         self.vgg = VGG(architecture, self.layers)
-        self.maps = nn.ModuleList(
-            conv3x3(channels, features) for channels in (64 * s for s in scales)
-        )
+        # VGG has 64 channels at full scale, and twice as many at each half of it.
+        self.maps = nn.ModuleList(conv3x3(64 * scale, features) for scale in scales)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         """(B, 3, H, W), 0..1, sides multiples of 4 -> (B, features, H / s, W / s) each."""
