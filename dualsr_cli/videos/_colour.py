@@ -6,6 +6,7 @@ from typing import Any
 
 import av
 import numpy as np
+import numpy.typing as npt
 
 from dualsr_cli.videos.clip import Colour, Pixels
 
@@ -30,6 +31,7 @@ _HD_ROWS = 720  # from which on a clip that does not say is taken for BT.709
 
 # Bilinear chroma at full width, rounded in all steps, the same on every processor.
 _SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000 | 0x80000
+_SHRINKING = 0x20  # the mean of an area
 
 
 def colour_of(frame: av.VideoFrame) -> Colour:
@@ -90,6 +92,13 @@ def to_rgb(frame: av.VideoFrame, colour: Colour, size: tuple[int, int], deep: bo
         )
     ):
         result[..., channel] = np.rint(np.clip(value, 0, 65535))
+    return result
+
+
+def to_grey(frame: av.VideoFrame, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """A decoded frame's luma, 0..1, as (height, width), shrunk to `size` (width, height)."""
+    grey: Any = frame.reformat(*size, format="gray", interpolation=_SHRINKING).to_ndarray()
+    result: npt.NDArray[np.float32] = grey.astype(np.float32) / np.float32(255)
     return result
 
 
@@ -176,11 +185,11 @@ def _packed(frame: av.VideoFrame) -> Pixels:
     return np.ascontiguousarray(pixels)
 
 
-def turned(pixels: Pixels, turn: tuple[int, int, int, int]) -> Pixels:
-    """Pixels as a display matrix with the entries a, b, c, d shows them.
+def turned(pixels: npt.NDArray[Any], turn: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+    """Pixels (height, width, ...) as a display matrix with the entries a, b, c, d shows them.
 
     A stored pixel (p, q) is shown at (a p + c q, b p + d q), x to the right and y down.
     """
     a, b, c, d = turn
-    pixels = pixels.transpose(1, 0, 2)[::b, ::c] if b else pixels[::d, ::a]
+    pixels = pixels.swapaxes(0, 1)[::b, ::c] if b else pixels[::d, ::a]
     return np.ascontiguousarray(pixels)

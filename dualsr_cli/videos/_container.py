@@ -164,7 +164,7 @@ def scan(path: Path, container: av.container.InputContainer, stream: Any) -> Sca
     return Scan(packets, first, cut)
 
 
-def decoded(packet: Any, stream: Any = None) -> list[av.VideoFrame]:
+def decoded(packet: Any, stream: Any = None) -> list[Any]:
     """The frames that come out when a packet goes in; none where it is bad. None: the last ones."""
     try:
         return list(packet.decode() if packet is not None else stream.decode(None))

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
+import numpy as np
+import numpy.typing as npt
+
 from dualsr_cli.errors import InputError
 from dualsr_cli.photos import READ_SUFFIXES, read_header, read_photo
-from dualsr_cli.videos.clip import Clip, Colour, Frame
+from dualsr_cli.videos.clip import Clip, Colour, Frame, Pixels
 
 _NUMBER = re.compile(r"%(?:0(\d+))?d")  # as in printf
 _FASTEST = 1e6  # pictures a second
@@ -89,3 +93,11 @@ def read_pictures(clip: Clip, start: int, stop: int) -> Iterator[Frame]:
         if photo.bit_depth != (8 if clip.bit_depth == 8 else 16):
             raise InputError(path, "has another bit depth than the first picture: make them alike")
         yield Frame(photo.pixels, time)
+
+
+def small(pixels: Pixels, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Pixels as a grey picture, 0..1, of another size (width, height)."""
+    shrunk = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    white = np.float32(np.iinfo(pixels.dtype).max)
+    grey: npt.NDArray[np.float32] = shrunk.astype(np.float32).mean(-1) / white
+    return grey

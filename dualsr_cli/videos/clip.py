@@ -64,7 +64,7 @@ class Clip:
     height: int
     rotation: int  # degrees clockwise (0, 90, 180, 270) by which stored pictures are turned upright
     times: tuple[Fraction, ...]  # seconds; when each frame is shown: exact, strictly increasing
-    end: Fraction  # seconds; when the last frame vanishes
+    end: Fraction  # seconds; when the last frame vanishes, as far as the file tells
     time_base: Fraction  # seconds; the unit in which the file counts time
     colour: Colour
     bit_depth: int  # of the file: 8, 10, 12 or 16

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+import numpy.typing as npt
 
 from dualsr_cli.errors import InputError
 from dualsr_cli.videos import _container, _pictures
-from dualsr_cli.videos._colour import colour_of, depth_of, to_rgb, turned
+from dualsr_cli.videos._colour import colour_of, depth_of, to_grey, to_rgb, turned
 from dualsr_cli.videos.clip import Clip, Frame, Track
 
 _CREATED = ("creation_time", "com.apple.quicktime.creationdate", "date")
@@ -23,6 +25,7 @@ _LOCATION = ("com.apple.quicktime.location.ISO6709", "location", "location-eng")
 _FIRST_YEAR = 1990  # clocks that were never set say 1904 or 1970
 _ODDEST_PIXEL = 8  # times as wide as high, or the other way round
 _IDENTITY = (1, 0, 0, 1)
+_SMALL_SIDE = 64  # pixels
 
 
 def open_clip(path: Path | str, rate: Fraction | int | float | None = None) -> Clip:
@@ -110,6 +113,28 @@ def read_frames(clip: Clip, start: int = 0, stop: int | None = None) -> Iterator
         assert before is not None
         yield _frame(clip, before, wanted)
         wanted += 1
+
+
+def read_small(
+    clip: Clip, start: int, stop: int
+) -> Iterator[tuple[Fraction, npt.NDArray[np.float32]]]:
+    """Times and grey pictures, 0..1, of frames `start` to `stop`, as far as they can be decoded.
+
+    Upright; the longer side has 64 pixels. Raises InputError.
+    """
+    start, stop, _ = slice(start, stop).indices(len(clip.times))
+    shrink = _SMALL_SIDE / max(clip.width, clip.height)
+    size = max(round(clip.width * shrink), 1), max(round(clip.height * shrink), 1)
+    if clip.track is None:
+        for frame in _pictures.read_pictures(clip, start, stop):
+            yield frame.time, _pictures.small(frame.pixels, size)
+        return
+    for index, picture in _pictures_from(clip, clip.track, start):
+        if index >= stop:
+            break
+        if index >= start:
+            stored = size[::-1] if clip.track.turn[1] else size
+            yield clip.times[index], turned(to_grey(picture, stored), clip.track.turn)
 
 
 def _pictures_from(clip: Clip, track: Track, start: int) -> Iterator[tuple[int, av.VideoFrame]]:

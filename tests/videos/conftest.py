@@ -56,6 +56,7 @@ def make_clip(tmp_path: Path) -> MakeClip:
         metadata: dict[str, str] | None = None,
         container_options: dict[str, str] | None = None,
         sound: str | None = None,
+        rate: int = 48000,
     ) -> Path:
         """`frames` are RGB pictures or frames in `format`; `colours` are matrix, range, primaries
         and transfer as H.273 numbers (range: 1 limited, 2 full)."""
@@ -77,7 +78,7 @@ def make_clip(tmp_path: Path) -> MakeClip:
                 stream.codec_context.color_trc = colours[3]
             if rotation:
                 stream.set_display_rotation(-rotation)
-            noise = output.add_stream(sound, rate=48000) if sound else None
+            noise = output.add_stream(sound, rate=rate) if sound else None
             for pixels, stamp in zip(frames, stamps, strict=True):
                 frame = pixels if isinstance(pixels, av.VideoFrame) else rgb_frame(pixels)
                 frame.pts, frame.time_base = stamp, base
@@ -86,7 +87,7 @@ def make_clip(tmp_path: Path) -> MakeClip:
             if noise is not None:
                 tone = np.sin(np.arange(16384) * 0.05).astype(np.float32)[None].repeat(2, 0)
                 samples = av.AudioFrame.from_ndarray(tone, "fltp", "stereo")
-                samples.sample_rate, samples.pts = 48000, 0
+                samples.sample_rate, samples.pts = rate, 0
                 output.mux(noise.encode(samples))
                 output.mux(noise.encode(None))
         return path
