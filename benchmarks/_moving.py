@@ -1,7 +1,7 @@
 """Clip pairs whose truth is known: photographs that move, seen by a fast and by a sharp camera.
 
 A scene is a stack of layers, each a photograph under a homography that changes with time. A frame
-is rendered at twice its sides and averaged, so that motion is right to a 64th of a pixel.
+is rendered at twice its sides and averaged: motion is right to a 64th of a pixel.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Matrix = npt.NDArray[np.float64]
 
 RATE = 240  # fast frames per second
 EVERY = 8  # fast frames per sharp frame
-_FINER = 2  # rendered pixels per pixel of the truth, along both axes
+FINER = 2
+"""Pixels of a photograph, and rendered ones, per pixel of the truth, along both axes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Scene:
     """Layers from back to front, seen at `width` x `height` pixels.
 
     view: (3, 3) from the sharp camera's pixels to the fast one's, both at the truth's density;
-    tone: gain of the three colours, and exponent, of the sharp camera.
+    tone: gain of the three colours, and exponent, of the sharp camera. finer: FINER, or 1 where
+    speed alone matters.
     """
 
     layers: Sequence[Layer]
@@ -60,6 +62,7 @@ class Scene:
     height: int
     view: Matrix
     tone: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    finer: int = FINER
 
     def truth(self, frame: float) -> Rgb:
         """What a fast camera as sharp as the other would have seen."""
@@ -71,8 +74,8 @@ class Scene:
         return _rounded(255 * np.array(self.tone[:3], np.float32) * seen ** self.tone[3])
 
     def _seen(self, frame: float, view: Matrix, baseline: float) -> Floats:
-        picture = np.zeros((_FINER * self.height, _FINER * self.width, 3), np.float32)
-        step = 1 / _FINER
+        picture = np.zeros((self.finer * self.height, self.finer * self.width, 3), np.float32)
+        step = 1 / self.finer
         coarser = np.array([[step, 0, step / 2 - 0.5], [0, step, step / 2 - 0.5], [0, 0, 1]])
         for layer in self.layers:
             aside = np.array([[1, 0, baseline * layer.near], [0, 1, 0], [0, 0, 1]])
@@ -143,7 +146,7 @@ def _path(photograph: Rgb, size: tuple[int, int], velocity: tuple[float, float],
     def place(frame: float) -> Matrix:
         # A hand never moves evenly.
         sway = 1.5 * np.sin(frame / 3.1), 1.2 * np.cos(frame / 2.3)
-        turned = _moved(0, 0, np.radians(spin * frame), _FINER * (1 - zoom) ** frame)
+        turned = _moved(0, 0, np.radians(spin * frame), FINER * (1 - zoom) ** frame)
         shift = velocity[0] * frame + sway[0], velocity[1] * frame + sway[1]
         return middle @ turned @ _moved(shift[0] - width / 2, shift[1] - height / 2)
 
@@ -206,7 +209,7 @@ def _object(first: Rgb, second: Rgb, size: tuple[int, int]) -> list[Layer]:
     return [
         Layer(first, _path(first, size, (0.9, 0.5))),
         Layer(second, _path(second, size, (-9.7, 3.9), spin=0.8), 3.0,
-              _island(shape, 2, _FINER * size[1] / 5)),
+              _island(shape, 2, FINER * size[1] / 5)),
     ]  # fmt: skip
 
 

@@ -32,15 +32,15 @@ FINER = 2
 # What a fast pixel sees of the small picture, along each axis: half of a box and half of the
 # antialiased bicubic kernel, as `reconstruction` has it, to 2 % of any frequency.
 _SEEN = np.array([-0.035, 0.25, 0.57, 0.25, -0.035], np.float32)
-_WINDOW = 2.5  # fast pixels, of the Gaussian that the last correction of the flow looks through
+_WINDOW = 4.0  # fast pixels, of the Gaussian that the last correction of the flow looks through
 _LEAST_SLOPE = 4.0  # grey levels a pixel, squared, below which a slope tells no motion
 _FAR = 0.5  # fast pixels that the last correction may go
-_SMOOTH = 8.0  # fast pixels over which doubtful motion is taken from its surroundings
 _ALIKE = 0.5  # correlation with the frame below which a sharp frame counts as not found
 _POINTS = 24  # along the long side, at which a group's homography is corrected
 
 _REASONS = {
     "no-zoom": "shows the scene no finer than {fast}: name the fast, small clip first",
+    "swapped": "shows the scene less finely than {fast}: name the fast, small clip first",
     "too-much-zoom": "shows the scene more than 14 times larger than {fast}: film it wider",
     "no-overlap": "lies for the most part outside {fast}: film what that clip shows",
     "mirrored": "is a mirror image of {fast}: flip one of them and run again",
@@ -108,10 +108,11 @@ class Reference:
         return colours
 
     def shows(self, points: Floats) -> Floats:
-        """1 where points (h, w, 2) lie in it, else 0: (h, w)."""
+        """(h, w): 1 where points lie in it, or up to half a fast pixel beside it, else 0."""
         height, width = self.pixels.shape[:2]
-        last = np.array([width - 1, height - 1], np.float32)
-        result: Floats = ((points >= 0) & (points <= last)).min(axis=-1).astype(np.float32)
+        low = np.float32(-0.5 * self.density)
+        high = np.array([width - 1, height - 1], np.float32) - low
+        result: Floats = ((points >= low) & (points <= high)).min(axis=-1).astype(np.float32)
         return result
 
 
@@ -291,8 +292,6 @@ def follow(frame: Pixels, reference: Reference, before: Floats) -> Laid:
     guess = _grey(reference.seen(before))
     flow = _dis().calc(_bytes(target), _bytes(guess), None)
     points = _followed(before, flow)
-    moved = _grey(reference.seen(points))
-    points = _filled(points, _trust(target, moved) * reference.shows(points))
     more = _correction(target, _grey(reference.seen(points)))
     points = _followed(points, more)
     return Laid(points, reference.seen(points), reference.shows(points), flow + more)
@@ -322,35 +321,6 @@ def _grid(flow: Floats) -> tuple[Floats, Floats]:
     height, width = flow.shape[:2]
     columns, rows = (np.arange(count).astype(np.float32) for count in (width, height))
     return flow[..., 0] + columns, flow[..., 1] + rows[:, None]
-
-
-def _trust(target: Floats, moved: Floats) -> Floats:
-    """How surely two pictures (h, w) of 0..255 show the same at each pixel, 0..1."""
-    mean = cv2.blur(target, (9, 9))
-    contrast = np.sqrt(np.maximum(cv2.blur(target * target, (9, 9)) - mean * mean, 0))
-    residual = cv2.blur(np.abs(moved - target), (5, 5))
-    trust: Floats = 1 / (1 + (residual / (6 + 0.5 * contrast)) ** 4)
-    return trust
-
-
-def _filled(points: Floats, trust: Floats) -> Floats:
-    """points (h, w, 2), where they are not to be trusted from where they are."""
-    height, width = points.shape[:2]
-    even = np.empty_like(points)  # smoothing must not bend what is even
-    across = (points[height // 2, -1] - points[height // 2, 0]) / np.float32(max(width - 1, 1))
-    down = (points[-1, width // 2] - points[0, width // 2]) / np.float32(max(height - 1, 1))
-    even[:] = np.arange(width, dtype=np.float32)[:, None] * across
-    even += (np.arange(height, dtype=np.float32)[:, None] * down)[:, None]
-    own = points - even
-    step = 4
-    size = max(1, width // step), max(1, height // step)
-    weight = cv2.resize(trust, size, interpolation=cv2.INTER_AREA) + np.float32(1e-3)
-    weighted = cv2.resize(own * trust[..., None] + own * 1e-3, size, interpolation=cv2.INTER_AREA)
-    blurred = cv2.GaussianBlur(weighted, (0, 0), _SMOOTH / step)
-    blurred /= cv2.GaussianBlur(weight, (0, 0), _SMOOTH / step)[..., None]
-    around = cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
-    result: Floats = even + around + trust[..., None] * (own - around)
-    return result
 
 
 def _correction(target: Floats, moved: Floats) -> Floats:

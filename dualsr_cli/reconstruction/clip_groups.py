@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from dualsr_cli.errors import DualsrError
 
-MOST = 32
+MOST = 16
 """Fast frames of a group, at most, whose alignments are held at once."""
 
 
@@ -50,15 +50,15 @@ def plan_groups(
 ) -> tuple[Group, ...]:
     """All groups of a clip, in order; together they hold each fast frame once.
 
-    fast, sharp: times of the frames in seconds, rising. offset: seconds that the sharp clip's clock
-    is ahead, so that its time t is t - offset of the fast one's. several: the sharp frames before
-    and after a fast frame are its references, not only the nearest. Frames outside the sharp
-    clip's time have the nearest reference alone. Raises DualsrError where a clip has no frame, or
-    none of the one lies in the time of the other.
+    fast, sharp: times of the frames in seconds, rising. offset: what the sharp clip shows at t the
+    fast one shows at t + offset. several: the sharp frames before and after a fast frame are its
+    references, not only the nearest. Frames outside the sharp clip's time have the nearest
+    reference alone. Raises DualsrError where a clip has no frame, or none of the one lies in the
+    time of the other.
     """
     if not fast or not sharp:
         raise DualsrError("there is no frame in one of the clips: record it again")
-    shown = [time - offset for time in sharp]
+    shown = [time + offset for time in sharp]
     _check_overlap(fast, shown)
     borders = _between(fast, shown) if several else _around(fast, shown)
     groups = []

@@ -31,8 +31,8 @@ _DOUBTFUL = 1 / 255  # confidence of what is shown, but not surely there
 
 @dataclass(frozen=True, eq=False)
 class Neighbour:
-    """A restored neighbour (H, W, 3), and the way to it from each pixel of the frame at hand,
-    (h, w, 2) fast pixels.
+    """A restored neighbour (H, W, 3), and the way to it from the pixels of the frame at hand, in
+    fast pixels: (., ., 2), of any size.
     """
 
     pixels: Pixels
@@ -93,7 +93,7 @@ def _laid(
     pool: ThreadPoolExecutor,
 ) -> tuple[Floats, Floats]:
     """A reference on a frame at `step`, (s h, s w, 3) 0..1, and how surely, (s h, s w)."""
-    share = transfer.weigh([known])[1][0]
+    share = transfer.weigh([known], (frame.shape[0], frame.shape[1]), 0.0)[1][0]
     trust = np.minimum(share / np.float32(_TRUSTED), 1)
     field = transfer.field_of(known.points, trust)
     picture = instead.copy()
@@ -115,7 +115,8 @@ def _moved(neighbour: Neighbour, frame: Floats, step: int, pool: ThreadPoolExecu
     height, width = frame.shape[:2]
     factor = neighbour.pixels.shape[1] / width
     here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    points = ((here + neighbour.motion + 0.5) * factor - 0.5).astype(np.float32)
+    way = cv2.resize(neighbour.motion, (width, height), interpolation=cv2.INTER_LINEAR)
+    points = ((here + way + 0.5) * factor - 0.5).astype(np.float32)
     field = transfer.field_of(points, np.ones(frame.shape[:2], np.float32))
     source = prepare(neighbour.pixels, factor)
     result = np.empty((height * step, width * step, 3), np.float32)

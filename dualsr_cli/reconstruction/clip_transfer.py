@@ -39,12 +39,14 @@ _FINEST = 0.8  # fast pixels: the finest band is x - G x
 _STEP = 2  # fast pixels per pixel of the statistics, along both axes
 _NEIGHBOURHOOD = 3.0  # fast pixels, of the Gaussian that products are taken over
 _KEPT = 0.5  # share of what the neighbour knew in what is known of a frame
-_LIGHT = 2.0
+_LIGHT = 4.0
+_SAFE = 2.0  # as noise counts so much more: what it is at a pixel varies
 _FINER = 2.0
 _WHITE = 0.63  # of white noise's energy in the finest band: the sum of (delta - G)^2
 _LEAST = 1 / 255**2  # energy of a band that rounding alone has
 _FLATTEST = 10.0  # per cent of a frame whose difference from a reference counts as noise
 _EDGE = 4.0  # fast pixels over which a reference fades in at its border
+_AROUND = np.ones((2 * int(_EDGE / _STEP) + 1,) * 2, np.uint8)
 TILE = 256  # fast pixels
 
 
@@ -52,9 +54,9 @@ TILE = 256  # fast pixels
 class Known:
     """What is known of one reference on one fast frame.
 
-    points: (h, w, 2), where its pixels lie in the reference. products: (h / _STEP, w / _STEP, 3),
-    energy, common and error of the docstring above, the sums of three colours. valid: (h, w) 0..1.
-    motion: (h, w, 2) x, y, from here to the neighbour nearer to the anchor, fast pixels.
+    points: (h, w, 2), where its pixels lie in the reference. The rest at (h / _STEP, w / _STEP):
+    products: energy, common and error of the docstring above, the sums of three colours. valid:
+    0..1. motion: x, y, from here to the neighbour nearer to the anchor, fast pixels.
     """
 
     points: Floats
@@ -69,50 +71,56 @@ def judge(frame: Floats, laid: Laid, before: Known | None = None) -> Known:
     error = h - k
     products = np.stack([(a * b).sum(axis=-1) for a, b in ((k, k), (h, k), (error, error))], -1)
     size = (-(-frame.shape[1] // _STEP), -(-frame.shape[0] // _STEP))
-    small = cv2.resize(products, size, interpolation=cv2.INTER_AREA)
-    mean = cv2.GaussianBlur(small, (0, 0), _NEIGHBOURHOOD / _STEP)
+    small = [
+        cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        for picture in (products, laid.valid, laid.motion)
+    ]
+    mean = cv2.GaussianBlur(small[0], (0, 0), _NEIGHBOURHOOD / _STEP)
+    valid: Floats = cv2.GaussianBlur(cv2.erode(small[1], _AROUND), (0, 0), _EDGE / 2 / _STEP)
+    motion: Floats = small[2]
     if before is not None:
-        motion = cv2.resize(laid.motion, size, interpolation=cv2.INTER_AREA) / np.float32(_STEP)
-        x = motion[..., 0] + np.arange(size[0], dtype=np.float32)
-        y = motion[..., 1] + np.arange(size[1], dtype=np.float32)[:, None]
+        x = motion[..., 0] / np.float32(_STEP) + np.arange(size[0], dtype=np.float32)
+        y = motion[..., 1] / np.float32(_STEP) + np.arange(size[1], dtype=np.float32)[:, None]
         known = cv2.remap(before.products, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         mean += np.float32(_KEPT) * (known - mean)
-    soft = cv2.GaussianBlur(laid.valid, (0, 0), _EDGE / 2)
-    valid: Floats = np.clip(2 * soft - 1, 0, 1) * laid.valid
-    return Known(laid.points, mean, valid, laid.motion)
+    return Known(laid.points, mean, valid, motion)
 
 
 def noise_of(known: Known) -> float:
     """The energy of the fast frame's noise, of three colours with white 1, all bands."""
-    inside = known.valid[::_STEP, ::_STEP] > 0.99
-    error = known.products[..., 2][inside]
+    error = known.products[..., 2][known.valid > 0.99]
     if error.size == 0:
         return 0.0
     return float(np.percentile(error, _FLATTEST)) / _WHITE
 
 
-def weigh(known: Sequence[Known]) -> tuple[list[Floats], list[Floats]]:
+def weigh(
+    known: Sequence[Known], size: tuple[int, int], noise: float
+) -> tuple[list[Floats], list[Floats]]:
     """Of each reference its weight among all, which add up to 1 where any shows something, and the
-    share of its detail to take, (h, w) 0..1 each.
+    share of its detail to take: (h, w) 0..1 each, of the `size` h, w. noise: its energy.
     """
-    height, width = known[0].valid.shape
-
-    def whole(values: npt.NDArray[np.floating]) -> Floats:
-        size = (width, height)
-        enlarged: Floats = cv2.resize(
-            values.astype(np.float32), size, interpolation=cv2.INTER_LINEAR
-        )
-        return enlarged
-
-    quality = [
-        one.valid / np.square(whole(one.products[..., 2]) + np.float32(_LEAST)) for one in known
-    ]
-    total = np.maximum(sum(quality), np.float32(1e-12))
+    least, hidden = np.float32(_LEAST), np.float32(noise * _WHITE)
+    quality = []
+    for one in known:
+        error = one.products[..., 2]
+        beyond = np.maximum(error - hidden, np.float32(0.1) * error)
+        quality.append(one.valid / np.square(beyond + least))
+    total = np.maximum(np.sum(quality, axis=0), np.float32(1e-12))
     weights = [one / total for one in quality]
-    energy = sum(w * whole(one.products[..., 0]) for w, one in zip(weights, known, strict=True))
-    common = sum(w * whole(one.products[..., 1]) for w, one in zip(weights, known, strict=True))
-    share = np.clip(common / (energy + np.float32(_LEAST)), 0, 1) ** np.float32(_FINER)
-    return weights, [share * weight * one.valid for weight, one in zip(weights, known, strict=True)]
+    energy, common = (
+        np.sum([w * one.products[..., c] for w, one in zip(weights, known, strict=True)], axis=0)
+        for c in (0, 1)
+    )
+    taken = np.clip(common / (energy + least), 0, 1) ** np.float32(_FINER)
+    shares = [taken * weight * one.valid for weight, one in zip(weights, known, strict=True)]
+    height, width = size
+
+    def whole(values: Floats) -> Floats:
+        enlarged: Floats = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+        return enlarged.clip(0, 1)
+
+    return [whole(weight) for weight in weights], [whole(share) for share in shares]
 
 
 def quieted(frame: Floats, seen: Floats, valid: Floats, noise: float) -> Floats:
@@ -124,7 +132,7 @@ def quieted(frame: Floats, seen: Floats, valid: Floats, noise: float) -> Floats:
     light = cv2.GaussianBlur(difference, (0, 0), _LIGHT)
     rest = difference - light
     energy = cv2.GaussianBlur((rest * rest).sum(axis=-1), (0, 0), _NEIGHBOURHOOD)
-    true = np.maximum(0, 1 - np.float32(noise) / np.maximum(energy, np.float32(1e-9)))
+    true = np.maximum(0, 1 - np.float32(_SAFE * noise) / np.maximum(energy, np.float32(1e-9)))
     kept = 1 - valid * (1 - true)
     result: Floats = frame - (1 - kept)[..., None] * rest
     return result
@@ -143,9 +151,10 @@ def transfer(
 
     noise: what `noise_of` tells. pool: works on the frame's tiles.
     """
-    low, shares = frame, []
+    low = frame
+    shares: list[Floats] = []
     if known:
-        weights, shares = weigh(known)
+        weights, shares = weigh(known, (frame.shape[0], frame.shape[1]), noise)
         pictures = [r.seen(one.points) for r, one in zip(references, known, strict=True)]
         mean = np.zeros_like(frame)
         for weight, picture in zip(weights, pictures, strict=True):
@@ -203,7 +212,9 @@ def tiles(frame: Floats, scale: float) -> list[Tile]:
                 (resampling.first_output(low, scale), resampling.first_output(high, scale))
                 for low, high in ((top, bottom), (left, right))
             ]
-            rows, columns = ((np.arange(*pair) + 0.5) / scale - 0.5 for pair in ends)
+            rows, columns = (
+                (np.arange(*pair, dtype=np.float64) + 0.5) / scale - 0.5 for pair in ends
+            )
             place = slice(*ends[0]), slice(*ends[1])
             made.append(Tile((top, left, bottom, right), place, rows, columns))
     return made

@@ -36,9 +36,9 @@ def test_with_several_references_a_group_lies_between_two_sharp_frames() -> None
     assert groups[2].links == (Link(2, 16),)
 
 
-def test_the_offset_is_what_the_sharp_clock_is_ahead() -> None:
+def test_the_offset_is_what_the_fast_clock_is_ahead() -> None:
     late = times(4, 30, Fraction(5))
-    assert plan_groups(times(25, 240), late, offset=Fraction(5)) == plan_groups(
+    assert plan_groups(times(25, 240), late, offset=Fraction(-5)) == plan_groups(
         times(25, 240), times(4, 30)
     )
 
