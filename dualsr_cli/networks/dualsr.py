@@ -10,8 +10,8 @@ channels, and shuffles up once at the end. What the papers do best, it does at l
 - fusion by a mask (AWnet's equation 7, DCSR's adaptive fusion): detail is taken from the
   reference, not only offered to convolutions, as far as a mask says.
 
-sr = base + M (ref' - base) + residual, where base is LR enlarged bicubically, ref' the reference
-after the flow, M the mask, 0 wherever the reference shows nothing.
+sr = base + M (ref' - base) + residual, where base is LR so enlarged that reducing nearly gives it
+back, ref' the reference after the flow, M the mask, 0 wherever the reference shows nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs,
 _CELL = 2  # LR pixels along the side of a cell
 _SLOPE = 0.1
 _FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
-_BICUBIC = 2  # LR pixels that the enlargement looks at
+_STEPS = 2  # of the enlargement's back-projection
+_ENLARGING = 2 + 4 * _STEPS  # LR pixels that the enlargement looks at
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class DualSR(Network[Encoded]):
     def margin(self) -> int:
         cells = 1 + 2 * sum(self.config.blocks) + 3  # one convolution of three cells after another
         beyond = -(-int(_FURTHEST + 1) // self.scale)
-        return -(-(_CELL * cells + beyond + _BICUBIC) // CELL) * CELL
+        return -(-(_CELL * cells + beyond + _ENLARGING) // CELL) * CELL
 
     @property
     def memory(self) -> Memory:
@@ -154,7 +155,7 @@ class DualSR(Network[Encoded]):
         """LR (B, 3, h, w) with even sides, the reference (B, 4, s * h, s * w) in its frame."""
         scale, head = self.scale, str(self.scale)
         cell = _CELL * scale
-        base = F.interpolate(lr, scale_factor=scale, mode="bicubic")
+        base = _enlarged(lr, scale)
         detail = _beyond(reference, base)
         features = self.lr_head(F.pixel_unshuffle(lr, _CELL))
         features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell))
@@ -203,9 +204,9 @@ class Domain(nn.Module):
             nothing: torch.Tensor = self.tail(total.to(center.dtype))
             return nothing
         for window in windows(height, width, tile):
-            seen = grown(window, CELL, (height, width))
+            seen = grown(window, 2 * CELL, (height, width))
             lr, ref = cut(center, seen), cut(reference, scaled(seen, scale))
-            base = F.interpolate(lr, scale_factor=scale, mode="bicubic")
+            base = _enlarged(lr, scale)
             values = self.lr_head(F.pixel_unshuffle(lr, _CELL))
             detail = F.pixel_unshuffle(_beyond(ref, base), _CELL * scale)
             values = self.body(values + self.ref_heads[str(scale)](detail))
@@ -238,6 +239,19 @@ class Block(nn.Module):
 def _per_scale(config: DualSRConfig, head: Callable[[int], nn.Conv2d]) -> nn.ModuleDict:
     """A head for each scale, given the pixels of its result along a cell's side."""
     return nn.ModuleDict({str(scale): head(_CELL * scale) for scale in config.scales})
+
+
+def _enlarged(lr: torch.Tensor, scale: int) -> torch.Tensor:
+    """(B, 3, s * H, s * W): bicubic, then steps of back-projection (Irani and Peleg, 1991), by the
+    antialiased bicubic filter that photos are mostly reduced by.
+    """
+    size = (scale * lr.shape[2], scale * lr.shape[3])
+    photo = lr.float()  # half precision has no antialiased filter everywhere
+    base = F.interpolate(photo, size, mode="bicubic")
+    for _ in range(_STEPS):
+        small = F.interpolate(base, lr.shape[2:], mode="bicubic", antialias=True)
+        base = base + F.interpolate(photo - small, size, mode="bicubic")
+    return base.to(lr.dtype)
 
 
 def _beyond(reference: torch.Tensor, base: torch.Tensor) -> torch.Tensor:

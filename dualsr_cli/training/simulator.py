@@ -68,8 +68,10 @@ class SimulatorSettings:
     the patch, as `dualsr upscale` lays it; "beside", it lies on a patch at an `offset` (least and
     most wide pixels along both axes), as KeDuSR trains; "inside", it is a part of the truth, as
     SelfDZSR trains. on: share of the samples "beside" that have no offset. halved: share of the
-    patches that are cut from halved photographs. candidates: of so many places that are drawn for
-    a patch the one with the most detail is taken.
+    patches that are cut from halved photographs. taken: share of the plain wide photos whose truth
+    is what a wide lens takes at the result's resolution, less sharp than the tele photo, as where
+    photos are halved to measure on. candidates: of so many places that are drawn for a patch the
+    one with the most detail is taken.
     """
 
     scale: int = 2
@@ -79,6 +81,7 @@ class SimulatorSettings:
     offset: tuple[int, int] = (32, 96)
     on: float = 0.0
     halved: float = 0.5
+    taken: float = 0.5
     candidates: int = 2
     # Half of the shots are photos that were merely reduced, as protocols reduce them.
     wide: CameraSettings = field(default_factory=partial(CameraSettings, plain=0.5))
@@ -174,10 +177,11 @@ class Simulator:
         inset = rng.integers(_MARGIN // 4, _MARGIN - _MARGIN // 4 + 1, 2)
         patch, key = np.maximum(-steps, 0) + inset, np.maximum(steps, 0) + inset
         scene, wide = self._scene(rng, np.array(size) + np.abs(steps))
+        truth = scene
         if wide is None:
-            wide = self._wide(rng, scene)
+            wide, truth = self._wide(rng, scene)
         lr, under = window(wide, patch, size), window(wide, key, size)
-        hr = window(scene, s * patch, (s * size[0], s * size[1]))
+        hr = window(truth, s * patch, (s * size[0], s * size[1]))
         if settings.layout == "inside":
             box, part = inside(hr, size, s, 0, rng)
             seen = np.ones(part.shape[:2], np.float32)[::s, ::s]
@@ -243,15 +247,20 @@ class Simulator:
         part = wide[top : top + height // s, left : left + width // s]
         return _turned(pieces[best], turn), _turned(part, turn)
 
-    def _wide(self, rng: np.random.Generator, scene: Rgb) -> Rgb:
-        """The wide photo's file of the whole scene."""
-        s = self.settings.scale
-        shot = camera.draw(self.settings.wide, rng)
+    def _wide(self, rng: np.random.Generator, scene: Rgb) -> tuple[Rgb, Rgb]:
+        """The wide photo's file of the whole scene, and the truth."""
+        s, settings = self.settings.scale, self.settings.wide
+        shot = camera.draw(settings, rng)
         size = scene.shape[0] // s, scene.shape[1] // s
-        if shot.plain:
-            return camera.resized(scene, size)
-        seen = camera.blurred(camera.linear(scene), shot, _field(rng), s)
-        return camera.exposed(seen, size, shot, 1.0, rng)
+        if not shot.plain:
+            seen = camera.blurred(camera.linear(scene), shot, _field(rng), s)
+            return camera.exposed(seen, size, shot, 1.0, rng), scene
+        truth = scene
+        if rng.random() < self.settings.taken:
+            shot = camera.draw(replace(settings, plain=0.0), rng)
+            seen = camera.blurred(camera.linear(scene), shot, _field(rng), 1)
+            truth = camera.exposed(seen, scene.shape[:2], shot, 1.0, rng)
+        return camera.resized(truth, size), truth
 
     def _reference(
         self,

@@ -175,7 +175,7 @@ def test_same_seeds_give_the_same_bytes_in_any_order_and_process(photographs: Ph
 
 
 def test_with_nothing_in_the_way_the_reference_is_the_truth(photographs: Photographs) -> None:
-    settings = small(zoom=(2.0, 2.0), wide=PLAIN, tele=PLAIN, view=EXACT)
+    settings = small(zoom=(2.0, 2.0), wide=PLAIN, tele=PLAIN, view=EXACT, taken=0)
     made = Simulator(photographs, settings).simulate(0, 0)
     assert made.inputs.hr is not None and made.useful
     assert psnr(made.inputs.ref, made.inputs.hr) > 55
@@ -187,6 +187,20 @@ def test_with_nothing_in_the_way_the_reference_is_the_truth(photographs: Photogr
     assert made.confidence[8:-8, 8:-8].mean() > 0.6
 
 
+def test_a_truth_that_a_wide_lens_took_is_less_sharp_than_the_reference(
+    photographs: Photographs,
+) -> None:
+    softer = CameraSettings(plain=1.0, lens=(1.0, 1.0), sharpen=(0, 0), shot=(1e-9, 1e-9), jpeg=0)
+    settings = small(zoom=(2.0, 2.0), wide=softer, tele=PLAIN, view=EXACT, taken=1)
+    made = Simulator(photographs, settings).simulate(0, 0)
+    assert made.inputs.hr is not None
+    truth, seen = planes(made.inputs.hr), planes(made.inputs.ref)
+    contrast = [float((p - cv2.GaussianBlur(p, (0, 0), 0.8)).std()) for p in (truth, seen)]
+    assert contrast[0] < 0.7 * contrast[1]
+    reduced = cv2.resize(truth, planes(made.inputs.lr).shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert psnr(reduced, planes(made.inputs.lr)) > 38  # merely reduced
+
+
 def test_the_reference_shows_what_belongs_to_the_place_moved_by_the_displacement(
     photographs: Photographs,
 ) -> None:
@@ -194,7 +208,7 @@ def test_the_reference_shows_what_belongs_to_the_place_moved_by_the_displacement
         residual=(1.0, 1.0), edge=1, parallax=(6, 6), outside=0, border=0, gain=0, defocus=0,
         useless=0,
     )  # fmt: skip
-    settings = small(zoom=(2.0, 2.0), wide=PLAIN, tele=PLAIN, view=view)
+    settings = small(zoom=(2.0, 2.0), wide=PLAIN, tele=PLAIN, view=view, taken=0)
     for index in range(3):
         made = Simulator(photographs, settings).simulate(index, 0)
         assert made.inputs.hr is not None
