@@ -11,6 +11,7 @@ import typer
 
 from dualsr_cli.commands._batch import Work, is_one_file, work_on
 from dualsr_cli.commands._batch_options import Batch, Inputs, takes_batch
+from dualsr_cli.commands._clip import Reference, are_clips, upscale_clips
 from dualsr_cli.commands.options import Precision
 from dualsr_cli.console import Console, Progress
 from dualsr_cli.errors import UsageError
@@ -91,13 +92,41 @@ def upscale(
             show_default=False,
         ),
     ] = None,
+    reference: Annotated[
+        Reference | None,
+        typer.Option(
+            help="Of clips: for each frame the nearest sharp frame, or those before and after it.  "
+            "[default: multi, or what the model takes]",
+            show_default=False,
+        ),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of clips: an encoder of FFmpeg.  [default: libx264, for more than 8 bits "
+            "libx265]",
+            show_default=False,
+        ),
+    ] = None,
+    crf: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Of clips: the encoder's constant quality, less is better.  [default: 17 for "
+            "libx264]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> int:
     """Make the wide photo as sharp as the tele photo of the same scene.
 
     Takes two photos, or a folder or table of them; results of a folder keep its tree, and a
     manifest in OUT remembers them: the same command again does what is new, changed or failed. A
     tele photo that cannot help is refused with the reason, and the wide photo is enlarged without
-    it.
+    it. Of two clips the fast, small one gets the resolution of the slow, sharp one; killed, the
+    same command goes on where it was.
 
     \b
     Examples:
@@ -106,7 +135,21 @@ def upscale(
       dualsr upscale ~/Pictures/2024 -o sharp
       dualsr upscale pairs.csv -o sharp --format png --jobs 2
       dualsr upscale wide.jpg tele.jpg -o out.png --model kedusr --max-memory 4G
+      dualsr upscale fast.mp4 sharp.mp4 -o out.mp4
     """
+    if are_clips(inputs):
+        settings = {
+            "model": model, "scale": scale, "device": device, "precision": precision.value,
+            "codec": codec, "crf": crf, "strip_metadata": strip_metadata,
+        }  # fmt: skip
+        photos = {
+            "--crop-to": crop_to, "--format": format, "--quality": quality,
+            "--bit-depth": bit_depth, "--preview": preview,
+        }  # fmt: skip
+        return upscale_clips(inputs, Path(output), batch, settings, reference, photos)
+    for name, given in (("--reference", reference), ("--codec", codec), ("--crf", crf)):
+        if given is not None:
+            raise UsageError(f"{name} is for clips: leave it out for photos")
     from dualsr_cli.photos import check_target, result_suffix
     from dualsr_cli.reconstruction import UpscaleOptions, UpscaleTask
 

@@ -37,14 +37,23 @@ from dualsr_cli.reconstruction.upscale import (
     resolve_device,
     upscale,
 )
+from dualsr_cli.reconstruction.upscale_clip import (
+    ClipOptions,
+    ClipReport,
+    GroupReport,
+    upscale_clip,
+)
 
 __all__ = [
     "Agreement",
+    "ClipOptions",
     "ClipPlan",
+    "ClipReport",
     "Crop",
     "Footage",
     "Frame",
     "Group",
+    "GroupReport",
     "Link",
     "MatchStatistics",
     "MatchTask",
@@ -72,5 +81,6 @@ __all__ = [
     "restoring_memory",
     "run_network",
     "upscale",
+    "upscale_clip",
     "write_preview",
 ]
