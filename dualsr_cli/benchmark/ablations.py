@@ -20,7 +20,7 @@ class Training:
     calls them; untrained: parts of the network that no stage trains. A stage that has no loss left,
     or no part, is left out. added: losses, as a recipe writes them, of the stage `train`; forward
     and data: of that stage, replaced. first: how a stage that goes before the others differs from
-    the first of them. start: parts, "" for all, and the models that they start from. dataset: what
+    the first of them. start: parts, or "all", and the models that they start from. dataset: what
     it is trained on, where it is not what it is scored on; "" for photos of one's own. patch: what
     the sides of LR's patch are multiplied by. name: of a model that several rows have.
     """
@@ -137,7 +137,7 @@ _NO_PSEUDO_LR: Mapping[str, Any] = {
 _TUNED: Mapping[str, Any] = {  # from the row before, of which the Student stays as it is
     **_NO_PSEUDO_LR,
     "untrained": ("degradation", "student"),
-    "start": {"": "selfdzsr-strategies-bicubic-degradation"},
+    "start": {"all": "selfdzsr-strategies-bicubic-degradation"},
     "forward": "network",
 }
 _ADAPTATION: Mapping[str, Any] = {  # DCSR's, weights too
