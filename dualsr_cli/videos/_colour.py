@@ -34,10 +34,11 @@ _SCALING = 0x2 | 0x2000 | 0x4000 | 0x40000 | 0x80000
 _SHRINKING = 0x20  # the mean of an area
 
 
-def colour_of(frame: av.VideoFrame) -> Colour:
-    """What a decoded frame says of its colours; where it is silent, what is usual."""
+def colour_of(frame: av.VideoFrame, context: Any) -> Colour:
+    """What a decoded frame and its decoder's context say of colours; in silence, what is usual."""
     name = frame.format.name
-    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
+    teller = frame if hasattr(frame, "color_trc") else context  # PyAV 15 and 16: contexts only
+    primaries, transfer = int(teller.color_primaries), int(teller.color_trc)
     if frame.format.is_rgb or name.startswith("pal"):
         return Colour("rgb", True, primaries, transfer)
     usual = "bt709" if frame.height >= _HD_ROWS else "bt601"
@@ -63,7 +64,7 @@ def to_rgb(frame: av.VideoFrame, colour: Colour, size: tuple[int, int], deep: bo
             *size,
             format="rgb24",
             src_colorspace=_SCALER_CODES[colour.matrix],
-            dst_colorspace=_SCALER_CODES[colour.matrix],
+            dst_colorspace=_another(colour),
             src_color_range=FULL if colour.full_range else LIMITED,
             dst_color_range=FULL,
             interpolation=_SCALING,
@@ -103,15 +104,17 @@ def to_grey(frame: av.VideoFrame, size: tuple[int, int]) -> npt.NDArray[np.float
 
 
 def from_rgb(pixels: Pixels, colour: Colour, format: str) -> av.VideoFrame:
-    """(height, width, 3) RGB as a frame in a codec's Y'CbCr format, tagged with its colours."""
+    """(height, width, 3) RGB as a frame in a codec's Y'CbCr format, tagged."""
     depth = av.VideoFormat(format).components[0].bits
     if depth == 8:
         if pixels.dtype == np.uint16:
             pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
         packed: Any = np.ascontiguousarray(pixels)
-        frame = av.VideoFrame.from_ndarray(packed, format="rgb24").reformat(
+        frame = av.VideoFrame.from_ndarray(packed, format="rgb24")
+        frame.colorspace = MATRIX_CODES[colour.matrix]  # PyAV 17 takes BT.2020 from here alone
+        frame = frame.reformat(
             format=format,
-            src_colorspace=_SCALER_CODES[colour.matrix],
+            src_colorspace=_another(colour),
             dst_colorspace=_SCALER_CODES[colour.matrix],
             src_color_range=FULL,
             dst_color_range=FULL if colour.full_range else LIMITED,
@@ -121,8 +124,8 @@ def from_rgb(pixels: Pixels, colour: Colour, format: str) -> av.VideoFrame:
         frame = _same_colours(_deep_luma_chroma(pixels, colour, depth), format, None)
     frame.colorspace = MATRIX_CODES[colour.matrix]
     frame.color_range = FULL if colour.full_range else LIMITED
-    frame.color_primaries = colour.primaries
-    frame.color_trc = colour.transfer
+    if hasattr(frame, "color_trc"):  # since PyAV 17; ProRes asks each frame
+        frame.color_primaries, frame.color_trc = colour.primaries, colour.transfer
     return frame
 
 
@@ -148,6 +151,12 @@ def _deep_luma_chroma(pixels: Pixels, colour: Colour, depth: int) -> av.VideoFra
         rows[:, : plane.width] = np.rint(np.clip(value, 0, (1 << depth) - 1))
         plane.update(rows.tobytes())
     return frame
+
+
+def _another(colour: Colour) -> int:
+    """A matrix for the side that is RGB, where it has no meaning: before PyAV 17, one that is the
+    same on both sides lets the range be forgotten."""
+    return _SCALER_CODES["bt601" if colour.matrix == "bt709" else "bt709"]
 
 
 def _steps(colour: Colour, depth: int) -> tuple[float, float, float]:

@@ -51,7 +51,6 @@ def make_clip(tmp_path: Path) -> MakeClip:
         format: str = "yuv420p",
         options: dict[str, str] | None = None,
         colours: tuple[int, int, int, int] | None = None,
-        rotation: int = 0,
         aspect: Fraction | None = None,
         metadata: dict[str, str] | None = None,
         container_options: dict[str, str] | None = None,
@@ -76,8 +75,6 @@ def make_clip(tmp_path: Path) -> MakeClip:
                 stream.codec_context.colorspace, stream.codec_context.color_range = colours[:2]
                 stream.codec_context.color_primaries = colours[2]
                 stream.codec_context.color_trc = colours[3]
-            if rotation:
-                stream.set_display_rotation(-rotation)
             noise = output.add_stream(sound, rate=rate) if sound else None
             for pixels, stamp in zip(frames, stamps, strict=True):
                 frame = pixels if isinstance(pixels, av.VideoFrame) else rgb_frame(pixels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
@@ -128,10 +129,25 @@ def test_any_part_is_what_reading_from_the_start_gives(make_clip: MakeClip, name
             assert np.array_equal(one.pixels, other.pixels)
 
 
-@pytest.mark.parametrize("rotation", [90, 180, 270])
-def test_frames_stand_upright(make_clip: MakeClip, rotation: int) -> None:
-    plain = open_clip(make_clip("plain.mp4", count=2))
-    clip = open_clip(make_clip("turned.mp4", count=2, rotation=rotation, aspect=Fraction(4, 3)))
+def shown_as(path: Path, a: int, b: int, c: int, d: int) -> Path:
+    """A copy of an MP4 file with these entries in its display matrix."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 44  # behind name, version, times, number, duration, layer, volume
+    for place, entry in zip((0, 4, 12, 16), (a, b, c, d), strict=True):
+        data[at + place : at + place + 4] = struct.pack(">i", entry << 16)
+    copy = path.with_name(f"shown-{a}{b}{c}{d}.mp4")
+    copy.write_bytes(data)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("rotation", "matrix"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1)), (270, (0, -1, 1, 0))]
+)
+def test_frames_stand_upright(
+    make_clip: MakeClip, rotation: int, matrix: tuple[int, int, int, int]
+) -> None:
+    path = make_clip(count=2, aspect=Fraction(4, 3))
+    plain, clip = open_clip(path), open_clip(shown_as(path, *matrix))
     assert clip.rotation == rotation
     sides = (WIDTH, HEIGHT) if rotation == 180 else (HEIGHT, WIDTH)
     assert (clip.width, clip.height) == sides
@@ -142,14 +158,8 @@ def test_frames_stand_upright(make_clip: MakeClip, rotation: int) -> None:
 
 
 def test_a_mirrored_clip(make_clip: MakeClip) -> None:
-    path = make_clip("mirrored.mp4", count=1)
-    data = bytearray(path.read_bytes())
-    unity = (1).to_bytes(2, "big") + bytes(2)  # 16.16 fixed point
-    matrix = unity + bytes(12) + unity + bytes(12) + b"\x40\0\0\0"
-    at = data.index(matrix, data.index(b"tkhd"))
-    data[at : at + 4] = (-65536).to_bytes(4, "big", signed=True)
-    mirrored = path.with_name("mirror.mp4")
-    mirrored.write_bytes(data)
+    path = make_clip(count=1)
+    mirrored = shown_as(path, -1, 0, 0, 1)
     (plain,), (seen,) = read_frames(open_clip(path)), read_frames(open_clip(mirrored))
     assert np.array_equal(seen.pixels, plain.pixels[:, ::-1])
 
@@ -358,7 +368,10 @@ def test_sound_with_a_cover_is_no_video(tmp_path: Path) -> None:
     with av.open(str(path), "w", format="mp4") as output:
         cover = output.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        try:
+            cover.disposition = av.stream.Disposition.attached_pic
+        except TypeError:
+            pytest.skip("this PyAV marks no covers")
         noise = output.add_stream("aac", rate=48000)
         frame = av.VideoFrame.from_ndarray(picture(0, 32, 32), "rgb24")
         output.mux(cover.encode(frame))
