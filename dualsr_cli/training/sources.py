@@ -313,7 +313,8 @@ def _of_case(case: DatasetCase, way: str, scale: int) -> Triplet:
         box = aligned.footprint_box()
         ref, confidence = laid(aligned, box, scale)
         return Triplet(bytes_of(sample.lr), ref, box, hr, confidence)
-    return Triplet(bytes_of(sample.lr), bytes_of(sample.refs[0]), sample.box, hr)
+    refs = np.concatenate([bytes_of(ref) for ref in sample.refs], axis=2)
+    return Triplet(bytes_of(sample.lr), refs, sample.box, hr)
 
 
 def _lacks_reference(case: DatasetCase) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 
 from dualsr_cli.benchmark import score
 from dualsr_cli.networks import Inputs
-from dualsr_cli.training.patches import Triplet, scale_of, tensor
+from dualsr_cli.training.patches import Triplet, references, scale_of, tensor
 
 _SIDE = 192  # LR pixels of a part that is measured
 _PROTOCOL = "half-size"  # 8-bit RGB
@@ -39,11 +39,13 @@ def held_out_part(case: Triplet, side: int = _SIDE) -> Inputs:
         for axis in (0, 1)
     )
     known = case.confidence
+    ref, *more = references(case.ref[seen])
     return Inputs(
         tensor(case.lr[top:bottom, left:right]),
-        tensor(case.ref[seen]),
+        ref,
         torch.tensor([[box[0] - top, box[1] - left, box[2] - top, box[3] - left]]),
         None if case.hr is None else tensor(case.hr[s * top : s * bottom, s * left : s * right]),
+        tuple(more),
         confidence=None if known is None else tensor(known[seen][..., None]),
     )
 

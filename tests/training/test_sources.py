@@ -142,7 +142,7 @@ def test_samples_of_several_places_are_mixed_by_their_shares(
     assert data.origins == ("sharp",) * 16 + ("city100",) * 16
     source = data.source(recipe.stages[0])
     grey = [
-        float((sample.hr[:, 0] - sample.hr[:, 2]).abs().max()) == 0
+        float((sample.hr[:, 0] - sample.hr[:, 2]).abs().mean()) < 0.02  # noise of a lens's truth
         for sample in (source.sample(index, 0) for index in range(40))
         if sample.hr is not None
     ]
@@ -179,6 +179,26 @@ def test_data_sets_and_triplets_are_taken_in_the_benchs_layouts(
         )
     with pytest.raises(UsageError, match="no data set 'dusr'"):
         opened(recipe, cache, tmp_path, dataset="dusr")
+
+
+def test_a_case_has_all_of_its_references(tmp_path: Path, city: Path, cache: Path) -> None:
+    """vimeo90k's part "multi": each frame between the first and the last one."""
+    (tmp_path / "sequences" / "00001" / "0001").mkdir(parents=True)
+    with Image.open(city / "0_wide.png") as scene:
+        for frame in range(1, 8):
+            part = scene.crop((4 * frame, 0, 4 * frame + 256, 192))
+            part.save(tmp_path / "sequences" / "00001" / "0001" / f"im{frame}.png")
+    for split in ("train", "test"):
+        (tmp_path / f"sep_{split}list.txt").write_text("00001/0001\n", encoding="ascii")
+    recipe = recipe_of("awnet-compact")
+    recipe = replace(recipe, settings={**recipe.settings, "scale": 4})
+    data = opened(recipe, cache, tmp_path, dataset="vimeo90k", part="multi")
+    sample = data.source(recipe.stages[-1]).sample(0, 0)
+    (other,) = sample.more_refs
+    assert other.shape == sample.ref.shape
+    assert not torch.equal(other, sample.ref)
+    assert len(data.held_out[0].more_refs) == 1
+    assert joined([sample, sample]).more_refs[0].shape[0] == 2
 
 
 def test_what_cannot_be_trained_on_is_a_sentence(tmp_path: Path, city: Path, cache: Path) -> None:
