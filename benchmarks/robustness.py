@@ -115,7 +115,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def rows(pair: Pair, other_scene: Rgb) -> Iterator[tuple[str, float, float, str]]:
+def rows(pair: Pair, other_scene: Rgb, model: str = "") -> Iterator[tuple[str, float, float, str]]:
     """Damage, whole picture in dB, footprint in dB, reason of the refusal."""
     plain = run(pair.wide, None).pixels
     aligned = run(pair.wide, pair.tele).aligned
@@ -123,7 +123,7 @@ def rows(pair: Pair, other_scene: Rgb) -> Iterator[tuple[str, float, float, str]
     cases = {**DAMAGES, "another scene": lambda tele: other_scene}
     for name, damage in cases.items():
         tele = with_pixels(pair.tele, damage(pair.tele.pixels))
-        result = run(pair.wide, tele)
+        result = run(pair.wide, tele, model)
         whole, part = (
             psnr(result.pixels, pair.truth, mask) - psnr(plain, pair.truth, mask)
             for mask in (None, inside)
@@ -136,6 +136,7 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="berlin/ and city100/")
     parser.add_argument("--pairs", nargs="+", metavar="NAME", default=PAIRS, help=" ".join(PAIRS))
+    parser.add_argument("--model", default="", help="a network; default: detail transfer")
     options = parser.parse_args()
 
     # Its wide photo: its tele photo is of the house that the facade pairs show as well.
@@ -147,7 +148,7 @@ def main() -> int:
     for pair in pairs:
         if pair.name not in options.pairs:
             continue
-        for damage, whole, part, refused in rows(pair, other_scene):
+        for damage, whole, part, refused in rows(pair, other_scene, options.model):
             lost = whole < -ALLOWED_LOSS
             losses += lost
             mark = "  <-- worse" if lost else ""

@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photo", nargs="?", default=SAMPLES / "phone-jpeg" / "tele.jpg", type=Path)
     parser.add_argument("--sizes", nargs="+", type=float, default=[3, 6, 12, 24, 48])
+    parser.add_argument("--model", default="detail-transfer")
     options = parser.parse_args()
     print("wide MP  seconds  s/MP   align  reconstruct  write  peak MiB  pixels MiB  beyond  ratio"
           "  detail")  # fmt: skip
@@ -36,7 +37,7 @@ def main() -> None:
     for megapixels in options.sizes:
         with tempfile.TemporaryDirectory() as folder:
             wide, tele = write_pair(options.photo, megapixels, Path(folder))
-            seconds, peak, report = _run(wide, tele, Path(folder) / "out.png")
+            seconds, peak, report = _run(wide, tele, Path(folder) / "out.png", options.model)
         pixels = 3 * (2 * megapixels * 1e6 + report["width"] * report["height"])
         beyond = peak - pixels
         first = first or beyond
@@ -63,9 +64,10 @@ def write_pair(photo: Path, megapixels: float, folder: Path) -> tuple[Path, Path
     return wide, tele
 
 
-def _run(wide: Path, tele: Path, out: Path) -> tuple[float, int, dict]:
+def _run(wide: Path, tele: Path, out: Path, model: str) -> tuple[float, int, dict]:
     """Seconds and peak bytes of a process of its own, and what it reports."""
     words = ["-m", "dualsr_cli", "upscale", wide, tele, "-o", out, "--scale", "2", "--json", "-q"]
+    words += ["--model", model]
     # A process in between, so that the peak is this run's and not an earlier child's.
     code = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]);"

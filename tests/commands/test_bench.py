@@ -173,7 +173,7 @@ def test_the_list_names_all_that_can_be_chosen(
     assert names["dataset"] == list(LAYOUTS)
     assert names["protocol"] == list(PROTOCOLS)
     assert names["metric"] == [*METRICS, "lpips-vgg"]
-    assert names["method"] == ["bicubic", "lanczos", "detail-transfer"]
+    assert names["method"] == ["bicubic", "lanczos", "detail-transfer", "dualsr"]
     assert names["ablation"] == list(ABLATIONS)
     code, out, _ = dualsr("bench", "--list")
     words = out.split()
