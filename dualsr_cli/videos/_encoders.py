@@ -13,6 +13,7 @@ import av.codec
 
 from dualsr_cli.errors import UsageError
 from dualsr_cli.videos._colour import FULL, LIMITED, MATRIX_CODES
+from dualsr_cli.videos._scheduling import scheduling_kept
 from dualsr_cli.videos.clip import Clip, Colour
 
 _CONTAINERS = {  # suffix -> FFmpeg's name
@@ -75,8 +76,8 @@ class Encoding:
             return None
         return _TAGS.get(av.Codec(self.encoder, "w").canonical_name)
 
-    def prepare(self, context: Any) -> None:
-        """Set up an encoder's context that is not yet open."""
+    def open(self, context: Any) -> None:
+        """Set up an encoder's context and open it. Raises what PyAV raises."""
         context.width, context.height = self.size
         context.pix_fmt = self.format
         context.framerate = self.rate
@@ -85,6 +86,8 @@ class Encoding:
         context.thread_count = 0
         context.options = dict(self.options)
         self.tag_colours(context)
+        with scheduling_kept():
+            context.open()
 
     def tag_colours(self, context: Any) -> None:
         """Say how the numbers stand for colours."""
@@ -202,9 +205,8 @@ def _try(path: Path, encoding: Encoding) -> None:
             f"{path} cannot hold {codec.name}: write an MOV or MKV file, or give another codec"
         )
     context: Any = codec.create("video")
-    encoding.prepare(context)
     try:
-        context.open()
+        encoding.open(context)
     except (av.error.FFmpegError, ValueError, RuntimeError) as error:
         width, height = encoding.size
         raise UsageError(

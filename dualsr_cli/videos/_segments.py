@@ -30,7 +30,7 @@ class SegmentWriter:
         self._base = 1 / encoding.rate
         self._container = av.open(path, mode="w", format=_FORMAT)
         self._stream: Any = self._container.add_stream(encoding.encoder, rate=encoding.rate)
-        encoding.prepare(self._stream.codec_context)
+        encoding.open(self._stream.codec_context)
         self._stream.time_base = self._base
 
     def write(self, frame: av.VideoFrame) -> None:
