@@ -4,7 +4,8 @@ Both clips are seen as small grey pictures. Where the cameras move, flicker or s
 several signals of these pictures go up and down together: overall brightness, overall motion, the
 amount of change, and the pictures themselves once it is known which part of one the other shows.
 The offset at which all of them agree best is found on a grid of the faster clip's rate, and between
-its points by a parabola.
+its points by a parabola. It counts where two of them alone tell the same, and no other offset is
+nearly as good.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _FLAT = 0.01  # the deviation (of 1 for white) below which a picture shows nothi
 _SAME_VIEW = 0.6  # the correlation from which on two pictures show one scene
 _RIVALS = 5  # offsets at which the views are compared
 _MOMENTS = 5  # pictures of each clip that are compared then
+_FEWEST = 8  # frames of a clip: fewer agree with anything by chance
+_LEAST = 3  # moments of a signal, and offsets
+_WITNESSES = 2  # signals that, each alone, tell the same offset, to half a gap of the slower clip
 _NOISE = 1e-3  # the root mean square up to which a signal is none (of 1 for white; of pixels)
 
 
@@ -56,8 +60,9 @@ def synchronise(first: Clip, second: Clip) -> Offset:
 
     Time stamps are the first guess: both files' creation times, where they let the clips overlap;
     else both begin together. Of short clips all offsets at which half of the shorter one overlaps
-    are tried; of longer ones those up to 3 s from the guess. Where nothing moves, or moves again
-    and again alike, content does not tell, and time stamps stand.
+    are tried; of longer ones those up to 3 s from the guess. Where nothing moves, where all moves
+    evenly or again and again alike, and from a few frames, content does not tell: time stamps
+    stand.
 
     Rates, sizes and exposure may differ, and one clip may show a part of what the other shows.
 
@@ -81,6 +86,8 @@ def _by_stamps(first: Clip, second: Clip) -> tuple[Fraction, str]:
 
 def _by_content(first: Clip, second: Clip, guess: float) -> tuple[float, float]:
     """The offset in seconds and its certainty; 0 where there is too little to see."""
+    if min(len(first.times), len(second.times)) < _FEWEST:
+        return 0.0, 0.0
     spans = _spans(first, second, guess)
     gaps = [_gap(clip) for clip in (first, second)]
     step, slow = max(min(gaps), _FINEST), max(gaps)
@@ -88,19 +95,22 @@ def _by_content(first: Clip, second: Clip, guess: float) -> tuple[float, float]:
         _View.of(clip, span, step, slow if gap < slow else 0.0)
         for clip, span, gap in zip((first, second), spans, gaps, strict=True)
     ]
-    ahead = views[0].start - views[1].start
     half = max(round(slow / step / 2), 1)
+    if min(len(view.pictures) for view in views) < 2 * half + _LEAST:
+        return 0.0, 0.0
+    ahead = views[0].start - views[1].start
     signals = list(zip(*(view.signals(half) for view in views), strict=True))
     lags, scores = _agreement(signals, step)
-    rivals = [int(lags[at]) for at in _peaks(scores)[:_RIVALS]]
+    rivals = [int(lags[at]) for at in _peaks(scores.mean(0))[:_RIVALS]] if len(scores) else []
     window = _common_view(views[0].pictures, views[1].pictures, rivals)
     if window is not None:
-        signals.append(window)
+        signals.append((window[0][half:-half], window[1][half:-half]))
         lags, scores = _agreement(signals, step)
-    if len(scores) < 3:
+    if len(scores) < _WITNESSES or len(lags) < _LEAST:
         return 0.0, 0.0
-    lag, certainty = _best(lags, scores)
-    return ahead + lag * step, certainty
+    lag, certainty = _best(lags, scores.mean(0))
+    alike = np.abs(lags[scores.argmax(1)] - lag) <= half
+    return ahead + lag * step, certainty if alike.sum() >= _WITNESSES else 0.0
 
 
 def _gap(clip: Clip) -> float:
@@ -137,7 +147,7 @@ class _View:
         """The frames of a span, each moment between two of them a mixture of both.
 
         `blur` seconds, where not 0, are the gap between the other clip's frames: what is mixed from
-        those is smooth over so long, and this is made so, too.
+        those is smooth over so long, and this is made so, too; its ends, where it cannot, are cut.
         """
         first = max(bisect_left(clip.times, Fraction(span[0])) - 1, 0)
         last = bisect_left(clip.times, Fraction(span[1])) + 1
@@ -149,23 +159,26 @@ class _View:
         part = (at - below)[:, None, None].astype(np.float32)
         stack = np.stack(pictures)
         mixed = stack[below] * (1 - part) + stack[above] * part
-        if blur:
-            width = max(round(blur / step), 1)
-            mixed = _mean_over(_mean_over(mixed, width), width)
-        return cls(float(times[0]), mixed)
+        if not blur:
+            return cls(float(times[0]), mixed)
+        width = max(round(blur / step), 1)
+        # The second time backwards: over an even number of moments, the mean lies half of one off.
+        mixed = _mean_over(_mean_over(mixed, width)[::-1], width)[::-1]
+        ends = width - 1
+        return cls(float(times[0]) + ends * step, mixed[ends : len(mixed) - ends])
 
     def signals(self, half: int) -> list[Signal]:
-        """Brightness, motion and change: each (moments, values). `half` moments to either side of
-        one are compared."""
-        brightness = np.log(self.pictures.mean((1, 2)) + 0.02)[:, None]
-        before = self.pictures[np.maximum(np.arange(len(self.pictures)) - half, 0)]
-        after = self.pictures[np.minimum(np.arange(len(self.pictures)) + half, len(before) - 1)]
+        """Brightness, motion and change: each (moments - 2 half, values), for `half` moments to
+        either side of one are compared."""
+        brightness = np.log(self.pictures[half:-half].mean((1, 2)) + 0.02)[:, None]
+        # Copies: where no side needs padding, phaseCorrelate multiplies its inputs by the window.
+        before, after = self.pictures[: -2 * half].copy(), self.pictures[2 * half :].copy()
+        change = np.abs(after - before).mean((1, 2))[:, None]
         taper = cv2.createHanningWindow(self.pictures.shape[:0:-1], cv2.CV_32F)
         motion = [
             cv2.phaseCorrelate(one, other, taper)[0]
             for one, other in zip(before, after, strict=True)
         ]
-        change = np.abs(after - before).mean((1, 2))[:, None]
         return [brightness.astype(np.float32), np.array(motion, np.float32), change]
 
 
@@ -183,27 +196,41 @@ def _mean_over(values: Pictures, width: int) -> Pictures:
 def _agreement(
     signals: list[tuple[Signal, Signal]], step: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Lags in moments of the grid, and how well the signals agree at each: -1..1.
+    """Lags in moments of the grid, and how well each signal agrees: (signals, lags), -1..1.
 
     A lag is by how many moments the second is to be moved. Of lags, those at which half of the
     shorter clip overlaps; of signals, those that do change in both.
     """
     width = max(round(_SLOWEST / step), 3)
-    scores = []
-    lengths = [len(signals[0][0]), len(signals[0][1])]
+    lengths = [len(signal) for signal in signals[0]]
     lags = np.arange(-lengths[1] + 1, lengths[0])
-    overlap = np.minimum(lengths[0], lags + lengths[1]) - np.maximum(lags, 0)
-    enough = overlap >= max(min(lengths) / 2, 3)
+    first, last = np.maximum(lags, 0), np.minimum(lengths[0], lags + lengths[1])
+    overlap = last - first
+    scores = []
     for pair in signals:
-        one, other = (signal - _mean_over(signal, width) for signal in pair)
-        if min(np.sqrt(np.mean(one**2)), np.sqrt(np.mean(other**2))) > _NOISE:
-            product = _correlation(one, other)
-            energy = _correlation((one**2).sum(1, keepdims=True), np.ones((len(other), 1)))
-            energy *= _correlation(np.ones((len(one), 1)), (other**2).sum(1, keepdims=True))
-            scores.append(product / np.sqrt(np.maximum(energy, 1e-12)))
-    if not scores:
-        return lags[:0], np.empty(0)
-    return lags[enough], np.mean(scores, axis=0)[enough]
+        one, other = ((signal - _mean_over(signal, width)).astype(np.float64) for signal in pair)
+        if min(np.sqrt(np.mean(one**2)), np.sqrt(np.mean(other**2))) <= _NOISE:
+            continue
+        # The correlation coefficient over what overlaps, all values taken together.
+        sums = _sums(one, first, last), _sums(other, first - lags, last - lags)
+        squares = _sums(one**2, first, last), _sums(other**2, first - lags, last - lags)
+        product = _correlation(one, other) - (sums[0] * sums[1]).sum(1) / overlap
+        energies = [
+            (square - total**2 / overlap[:, None]).sum(1)
+            for square, total in zip(squares, sums, strict=True)
+        ]
+        scores.append(product / np.sqrt(np.maximum(energies[0] * energies[1], 1e-12)))
+    enough = overlap >= max(min(lengths) / 2, _LEAST)
+    return lags[enough], np.array(scores).reshape(-1, len(lags))[:, enough]
+
+
+def _sums(
+    values: npt.NDArray[np.float64], first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """(lags, values): the sum over the moments `first` to `last` (not included) of each lag."""
+    so_far = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    result: npt.NDArray[np.float64] = so_far[last] - so_far[first]
+    return result
 
 
 def _correlation(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

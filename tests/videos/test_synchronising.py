@@ -111,6 +111,30 @@ def test_nothing_moves(make_clip: MakeClip) -> None:
     assert offset.certainty < 0.15
 
 
+def test_short_clips(make_clip: MakeClip) -> None:
+    """At 8 times the rate: exact from a second on. Where there are but a few sharp frames, or the
+    cameras only pan, content does not tell, and time stamps stand."""
+
+    def clips(count: int, path: Path) -> tuple[Clip, Clip]:
+        fast = film([at / 240 for at in range(320)], (64, 48), path=path)
+        slow = film([at / 30 + 0.05 for at in range(count)], (96, 72), 0.8, path)
+        return (
+            open_clip(make_clip("fast.mp4", fast, base=Fraction(1, 240), size=(64, 48))),
+            open_clip(make_clip("slow.mp4", slow, base=Fraction(1, 30), size=(96, 72))),
+        )
+
+    def panning(time: float) -> tuple[float, float]:
+        return 40 * time, 16 * time
+
+    offset = synchronise(*clips(36, by_hand))
+    assert offset.refined
+    assert abs(float(offset.seconds) - 0.05) < 1 / 240
+    for count, path in ((2, by_hand), (36, panning)):
+        offset = synchronise(*clips(count, path))
+        assert (offset.seconds, offset.refined, offset.evidence) == (0, False, "start")
+        assert offset.certainty == 0
+
+
 def test_one_moment_again_and_again(make_clip: MakeClip) -> None:
     def waving(time: float) -> tuple[float, float]:
         return 10 * np.sin(2 * np.pi * 3 * time), 0.0
