@@ -142,10 +142,12 @@ SURFACE = {
         "ClipWriter",
         "Colour",
         "Frame",
+        "FrameReader",
         "Offset",
         "ResumableClip",
         "open_clip",
         "read_frames",
+        "sole_writer",
         "synchronise",
     },
     "dualsr_cli.alignment": {

@@ -275,14 +275,12 @@ def _likeness(frame: Floats, seen: npt.NDArray[Any], valid: Floats) -> float:
 
 
 def _toned(reference: Reference, matrix: Floats, offset: Floats) -> Reference:
-    """In another tone: colours (row vectors) @ matrix + offset, 0..1."""
-    transform = np.column_stack([matrix.T, offset])
-    whole = transform * np.array([1, 1, 1, reference.white])
-    return replace(
-        reference,
-        pixels=cv2.transform(reference.pixels, whole),
-        small=cv2.transform(reference.small, transform),
-    )
+    """In another tone: colours (row vectors) @ matrix + offset, 0..1.
+
+    Its small picture is made of the pixels anew: where they clip, it has to show that.
+    """
+    whole = np.column_stack([matrix.T, offset * np.float32(reference.white)])
+    return prepare(cv2.transform(reference.pixels, whole), reference.density)
 
 
 def follow(frame: Pixels, reference: Reference, before: Floats) -> Laid:

@@ -48,8 +48,8 @@ def upscale(
         float | None,
         typer.Option(
             metavar="S",
-            help="Output pixels per wide pixel, 1 to 16.  [default: the pair's ratio, at most 4 "
-            "and 200 megapixels]",
+            help="Output pixels per pixel of the wide photo, or of the fast clip, 1 to 16.  "
+            "[default: the pair's ratio, of photos at most 4 and 200 megapixels]",
             show_default=False,
         ),
     ] = None,

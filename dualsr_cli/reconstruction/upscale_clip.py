@@ -26,7 +26,7 @@ from dualsr_cli.reconstruction.restore_clip import (
 from dualsr_cli.reconstruction.upscale import DETAIL_TRANSFER, resolve_device
 
 if TYPE_CHECKING:  # PyAV is loaded where a clip is opened
-    from dualsr_cli.videos import Clip, Offset
+    from dualsr_cli.videos import Clip, FrameReader, Offset
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,18 @@ def upscale_clip(
     """Give the fast clip the sharp one's resolution; told the wrong way round, they are exchanged.
 
     Killed at any time and started again with the same arguments, it goes on after the last
-    finished group. Raises InputError, OutputError, UsageError, AlignmentError where the clips do
-    not show one scene, and DualsrError where they have no moment in common.
+    finished group. Raises InputError, UsageError, OutputError (also where another run makes this
+    result), AlignmentError where the clips do not show one scene, and DualsrError where they have
+    no moment in common.
     """
-    from dualsr_cli.videos import Frame, ResumableClip, open_clip, synchronise
+    from dualsr_cli.videos import (
+        Frame,
+        FrameReader,
+        ResumableClip,
+        open_clip,
+        sole_writer,
+        synchronise,
+    )
 
     begun = time.monotonic()
     restorer = None
@@ -127,48 +135,50 @@ def upscale_clip(
         if output.exists() and clip.path.exists() and output.samefile(clip.path):
             raise OutputError(output, "is one of the clips themselves: choose another name")
     progress("read", 1, 1)
-    progress("synchronise", 0, 1)
-    offset = synchronise(first, second)
-    progress("synchronise", 1, 1)
-    opened = time.monotonic()
-    progress("align", 0, 1)
-    clips = _footage(first), _footage(second)
-    plan = plan_clip(*clips, offset=offset.seconds, several=several, scale=options.scale)
-    progress("align", 1, 1)
-    aligned = time.monotonic()
-    key = _key(first, second, options, offset.seconds, several, plan.scale)
+    with sole_writer(output), FrameReader(first) as one, FrameReader(second) as other:
+        progress("synchronise", 0, 1)
+        offset = synchronise(first, second)
+        progress("synchronise", 1, 1)
+        opened = time.monotonic()
+        progress("align", 0, 1)
+        clips = _footage(first, one), _footage(second, other)
+        plan = plan_clip(*clips, offset=offset.seconds, several=several, scale=options.scale)
+        progress("align", 1, 1)
+        aligned = time.monotonic()
+        key = _key(first, second, options, offset.seconds, several, plan.scale)
 
-    def begin() -> ResumableClip:
-        size = plan.width, plan.height
-        given = options.codec, options.crf
-        return ResumableClip(output, first, size, key, *given, metadata=not options.strip_metadata)
+        def begin() -> ResumableClip:
+            size = plan.width, plan.height
+            given = options.codec, options.crf
+            metadata = not options.strip_metadata
+            return ResumableClip(output, first, size, key, *given, metadata=metadata)
 
-    writer = begin()
-    if options.anew:
-        writer.discard()
         writer = begin()
-    resumed, unreferenced = writer.finished, 0
-    total = len(first.times)
-    progress("restore", resumed, total)
-    for group in plan.groups[writer.finished_groups :]:
-        started, used = time.monotonic(), 0
+        if options.anew:
+            writer.discard()
+            writer = begin()
+        resumed, unreferenced = writer.finished, 0
+        total = len(first.times)
+        progress("restore", resumed, total)
+        for group in plan.groups[writer.finished_groups :]:
+            started, used = time.monotonic(), 0
 
-        def frames(group: Group = group) -> Iterator[Frame]:
-            nonlocal used
-            made = restore_group(plan, group, *clips, restorer, memory=options.memory)
-            for number, frame in enumerate(made, group.start + 1):
-                used = frame.references
-                yield Frame(frame.pixels, frame.time)
-                progress("restore", number, total)
+            def frames(group: Group = group) -> Iterator[Frame]:
+                nonlocal used
+                made = restore_group(plan, group, *clips, restorer, memory=options.memory)
+                for number, frame in enumerate(made, group.start + 1):
+                    used = frame.references
+                    yield Frame(frame.pixels, frame.time)
+                    progress("restore", number, total)
 
-        writer.add_group(frames())
-        unreferenced += 0 if used else len(group)
-        spent = time.monotonic() - started
-        finished(GroupReport(group.start, len(group), used, round(spent, 3)))
-    restored = time.monotonic()
-    progress("write", 0, 1)
-    writer.finish()
-    progress("write", 1, 1)
+            writer.add_group(frames())
+            unreferenced += 0 if used else len(group)
+            spent = time.monotonic() - started
+            finished(GroupReport(group.start, len(group), used, round(spent, 3)))
+        restored = time.monotonic()
+        progress("write", 0, 1)
+        writer.finish()
+        progress("write", 1, 1)
     written = time.monotonic()
     return ClipReport(
         first.path,
@@ -213,10 +223,8 @@ def _wrong_way_round(first: Clip, second: Clip) -> bool:
     return sizes[0] > sizes[1] or (sizes[0] == sizes[1] and first.rate < second.rate)
 
 
-def _footage(clip: Clip) -> Footage:
-    from dualsr_cli.videos import read_frames
-
-    return Footage(clip.path.name, clip.times, lambda start, stop: read_frames(clip, start, stop))
+def _footage(clip: Clip, reader: FrameReader) -> Footage:
+    return Footage(clip.path.name, clip.times, reader.frames)
 
 
 def _key(

@@ -1,4 +1,4 @@
-"""Coded segments, the source's sound and its metadata -> the clip as users get it."""
+"""Coded segments, the source's sound, subtitles and metadata -> the clip as users get it."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Schedule:
     """When the frames of all segments are shown.
 
     `stamps` and `end` are in units of `tick` seconds, on the clock of the file that is written:
-    `shift` seconds ahead of the source's. `start` and `stop` are where the source's sound is cut,
-    on the source's clock; None: not at all.
+    `shift` seconds ahead of the source's. `start` and `stop` are where what goes with the
+    source's pictures is cut, on the source's clock; None: not at all.
     """
 
     stamps: Sequence[int]
@@ -74,37 +74,26 @@ class Schedule:
 def join(
     path: Path,
     segments: Sequence[Path],
-    schedule: Schedule,
+    times: Sequence[Fraction],
     like: Clip,
     encoding: Encoding,
     *,
     metadata: bool,
 ) -> tuple[str, ...]:
-    """Put segments together as `path`, with the sound and, if wanted, the metadata of `like`.
+    """Put segments together as `path`, with the sound and the subtitles of `like`.
 
-    No frame is decoded. The path holds afterwards the whole file, or what it held before. Returns
-    sentences worth telling the user.
+    times: when `like` shows their frames. metadata: whether what its file says about it and its
+    chapters are copied. No frame is decoded. The path holds afterwards the whole file, or what it
+    held before. Returns sentences worth telling the user.
 
     Raises OutputError, InputError.
     """
-    with failures(path), atomic_writer(path) as file:
-        return _join(os.path.abspath(file.name), segments, schedule, like, encoding, metadata)
-
-
-def _join(
-    path: str,
-    segments: Sequence[Path],
-    schedule: Schedule,
-    like: Clip,
-    encoding: Encoding,
-    metadata: bool,
-) -> tuple[str, ...]:
-    options = {}
-    if encoding.container in ("mp4", "mov"):
-        # Keys of all makers are kept; what comes before the first frame is counted exactly.
-        options["movflags"] = "+faststart+use_metadata_tags"
-        options["movie_timescale"] = str(schedule.tick.denominator)
-    with av.open(path, mode="w", format=encoding.container, container_options=options) as output:
+    schedule = Schedule.of(like, times)
+    with (
+        failures(path),
+        atomic_writer(path) as file,
+        _muxer(os.path.abspath(file.name), encoding, schedule.tick) as output,
+    ):
         if metadata:
             kept = {k: v for k, v in like.metadata.items() if k not in _MUXER_OWN}
             output.metadata.update(kept)
@@ -115,19 +104,44 @@ def _join(
         encoding.tag_colours(stream.codec_context)
         if encoding.tag:
             stream.codec_context.codec_tag = encoding.tag
-        if not like.audio:
-            for _, _, _, packet in _video(segments, schedule, stream):
+        pictures = _video(segments, schedule, stream)
+        if like.track is None:
+            for _, _, _, packet in pictures:
                 output.mux(packet)
             return ()
         with _container.opened(like.path) as source:
-            sound = _Sound(source, output, metadata)
-            for _, _, _, packet in merge(
-                _video(segments, schedule, stream),
-                sound.packets(schedule),
-                key=lambda item: item[:3],
-            ):
+            if metadata:
+                output.set_chapters(_chapters(source, schedule))
+            company = _Company(source, output, metadata)
+            packets = merge(pictures, company.packets(schedule), key=lambda item: item[:3])
+            for _, _, _, packet in packets:
                 output.mux(packet)
-            return tuple(f"{like.path} {note}" for note in sound.notes)
+            return tuple(f"{like.path} {note}" for note in company.notes)
+
+
+def _muxer(path: str, encoding: Encoding, tick: Fraction) -> Any:
+    options = {}
+    if encoding.container in ("mp4", "mov"):
+        # Keys of all makers are kept; what comes before the first frame is counted exactly.
+        options["movflags"] = "+faststart+use_metadata_tags"
+        options["movie_timescale"] = str(tick.denominator)
+    return av.open(path, mode="w", format=encoding.container, container_options=options)
+
+
+def _chapters(source: Any, schedule: Schedule) -> list[Any]:
+    """The source's chapters, as far as frames of them are shown."""
+    chapters = []
+    for chapter in source.chapters():
+        base = chapter["time_base"]
+        start, end = chapter["start"] * base, chapter["end"] * base
+        if schedule.start is not None:
+            start = max(start, schedule.start)
+        if schedule.stop is not None:
+            end = min(end, schedule.stop)
+        if start < end:
+            ends = (round((time + schedule.shift) / base) for time in (start, end))
+            chapters.append({**chapter, **dict(zip(("start", "end"), ends, strict=True))})
+    return chapters
 
 
 def _video(segments: Sequence[Path], schedule: Schedule, stream: Any) -> Iterator[_Timed]:
@@ -163,35 +177,43 @@ def _order(path: Path) -> list[int]:
     return [place[stamp] for stamp in stamps]
 
 
-class _Sound:
-    """The source's audio streams: copied, or encoded again where the container has no place."""
+class _Company:
+    """What goes with the pictures. Subtitles are copied where the container has a place for them,
+    sound too, and else encoded again."""
 
     def __init__(self, source: Any, output: Any, metadata: bool) -> None:
         self.notes: list[str] = []
         self._source = source
         self._copies: dict[int, Any] = {}
         self._encoders: dict[int, Any] = {}
-        for stream in source.streams.audio:
+        for stream in (*source.streams.audio, *source.streams.subtitles):
+            kind = "sound" if stream.type == "audio" else "subtitles"
             if stream.codec_context is None:
-                self.notes.append("has sound that no decoder here knows: it is left out")
+                self.notes.append(f"has {kind} that no decoder here knows: left out")
                 continue
-            if stream.codec_context.name in output.supported_codecs:
+            name = stream.codec_context.name
+            if name in output.supported_codecs:
                 target: Any = output.add_stream_from_template(stream, opaque=True)
                 self._copies[stream.index] = target
+            elif stream.type == "subtitle":
+                self.notes.append(
+                    f"has subtitles in {name}, which {output.format.name} does not hold: left out"
+                )
+                continue
             else:
                 target = _sound_encoder(stream, output)
                 self._encoders[stream.index] = target
                 self.notes.append(
-                    f"has sound in {stream.codec_context.name}, which {output.format.name} does "
-                    f"not hold: it is encoded again in {target.codec_context.name}"
+                    f"has sound in {name}, which {output.format.name} does not hold: it is encoded "
+                    f"again in {target.codec_context.name}"
                 )
             if metadata:
                 kept = {k: v for k, v in stream.metadata.items() if k not in _STREAM_OWN}
                 target.metadata.update(kept)
 
     def packets(self, schedule: Schedule) -> Iterator[_Timed]:
-        """The sound that belongs to the frames, as far as it can be read."""
-        streams = [s for s in self._source.streams.audio if s.index in self._targets()]
+        """The sound and subtitles that belong to the frames, as far as they can be read."""
+        streams = [s for s in self._source.streams if s.index in self._targets()]
         if not streams:
             return
         last: dict[int, int] = {}
@@ -214,7 +236,7 @@ class _Sound:
                     one.stream = self._targets()[index]
                     yield one.dts * one.time_base, 1, index, one
         except _container.Errors:
-            self.notes.append("has damaged sound: what can be read of it is kept")
+            self.notes.append("has damaged sound or subtitles: what can be read is kept")
 
     def _targets(self) -> dict[int, Any]:
         return self._copies | self._encoders
@@ -240,7 +262,7 @@ def _sound_encoder(source: Any, output: Any) -> Any:
 
 
 def _within(timed: Any, schedule: Schedule) -> bool:
-    """Whether a packet or frame of sound begins while frames are shown."""
+    """Whether a packet, or frame of sound, begins while frames are shown."""
     if timed.pts is None or timed.time_base is None:
         return schedule.start is None and schedule.stop is None
     time = timed.pts * timed.time_base

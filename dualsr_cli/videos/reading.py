@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime, timezone
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import av
@@ -26,6 +28,7 @@ _FIRST_YEAR = 1990  # clocks that were never set say 1904 or 1970
 _ODDEST_PIXEL = 8  # times as wide as high, or the other way round
 _IDENTITY = (1, 0, 0, 1)
 _SMALL_SIDE = 64  # pixels
+_KEPT = 2  # frames: a group of pictures has the sharp frames before and after it
 
 
 def open_clip(path: Path | str, rate: Fraction | int | float | None = None) -> Clip:
@@ -83,7 +86,9 @@ def open_clip(path: Path | str, rate: Fraction | int | float | None = None) -> C
         )
 
 
-def read_frames(clip: Clip, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+def read_frames(
+    clip: Clip, start: int = 0, stop: int | None = None
+) -> Generator[Frame, None, None]:
     """Frames `start` to `stop` (not included; None: to the end), in the order of their times.
 
     There are as many as the clip has times: a frame that cannot be decoded is the one before it
@@ -113,6 +118,48 @@ def read_frames(clip: Clip, start: int = 0, stop: int | None = None) -> Iterator
         assert before is not None
         yield _frame(clip, before, wanted)
         wanted += 1
+
+
+class FrameReader:
+    """A clip's frames for whoever wants them part by part, as `read_frames` has them.
+
+    What comes after the last part is decoded on from there: the file stays open, and nothing is
+    decoded twice. The last two frames are kept, and given again. Use as a context manager.
+    """
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip = clip
+        self._kept: deque[tuple[int, Frame]] = deque(maxlen=_KEPT)
+        self._coming = read_frames(clip)
+        self._next = 0
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._coming.close()
+
+    def frames(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames `start` to `stop` (not included). Raises InputError."""
+        for index in range(start, min(stop, len(self._clip.times))):
+            yield self._frame(index)
+
+    def _frame(self, index: int) -> Frame:
+        for number, frame in self._kept:
+            if number == index:
+                return frame
+        if index != self._next:
+            self._coming.close()
+            self._coming = read_frames(self._clip, index)
+        frame = next(self._coming)
+        self._kept.append((index, frame))
+        self._next = index + 1
+        return frame
 
 
 def read_small(

@@ -20,7 +20,7 @@ from dualsr_cli.files import atomic_writer, check_writable, fsync_folder, output
 from dualsr_cli.photos import Metadata, check_target, write_photo
 from dualsr_cli.videos._colour import from_rgb
 from dualsr_cli.videos._encoders import choose, losses, lossless
-from dualsr_cli.videos._joining import Schedule, join
+from dualsr_cli.videos._joining import join
 from dualsr_cli.videos._pictures import is_pattern, picture_path
 from dualsr_cli.videos._segments import failures, read_segment, write_segment
 from dualsr_cli.videos.clip import Clip, Frame
@@ -55,7 +55,7 @@ class ResumableClip:
     the result will be; `finish` joins the segments. A sequence of pictures is written in its place,
     numbered as the frames are in `like`.
 
-    Two processes must not write one result at once.
+    Two must not write one result at once: see `sole_writer`.
 
     Raises UsageError and OutputError at once for what cannot be written at all.
     """
@@ -145,7 +145,7 @@ class ResumableClip:
             self.notes += join(
                 self.path,
                 [self._file(part) for part in self._parts],
-                Schedule.of(self._like, times),
+                times,
                 self._like,
                 self._encoding,
                 metadata=self._metadata,

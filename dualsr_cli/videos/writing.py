@@ -14,7 +14,7 @@ from dualsr_cli.files import check_writable
 from dualsr_cli.photos import Metadata, check_target, write_photo
 from dualsr_cli.videos._colour import from_rgb
 from dualsr_cli.videos._encoders import choose, losses
-from dualsr_cli.videos._joining import Schedule, join
+from dualsr_cli.videos._joining import join
 from dualsr_cli.videos._pictures import is_pattern, picture_path
 from dualsr_cli.videos._segments import SegmentWriter, failures
 from dualsr_cli.videos.clip import Clip, Frame
@@ -23,13 +23,13 @@ from dualsr_cli.videos.clip import Clip, Frame
 class ClipWriter:
     """Writes a clip `like` another at another size, in one go.
 
-    Times, colours, the shape of pixels and bit depth follow `like`; its sound and, unless
-    `metadata` is False, what its file says about it are copied. MP4 and MOV keep times exactly;
-    Matroska and WebM count milliseconds. A clip that begins before 0 is moved so that it begins
-    there. `codec` names an encoder of FFmpeg, `crf` its constant quality (less is better); what
-    they are by default, `choose` in _encoders.py says. Where `path` is a pattern
-    (`folder/%05d.png`), each frame becomes a picture, numbered from 0 on: its depth follows
-    the pixels, and `codec` and `crf` mean nothing.
+    Times, colours, the shape of pixels and bit depth follow `like`; its sound, its subtitles and,
+    unless `metadata` is False, what its file says about it and its chapters are copied. MP4 and MOV
+    keep times exactly; Matroska and WebM count milliseconds. A clip that begins before 0 is moved
+    so that it begins there. `codec` names an encoder of FFmpeg, `crf` its constant quality (less is
+    better); what they are by default, `choose` in _encoders.py says. Where `path` is a pattern
+    (`folder/%05d.png`), each frame becomes a picture, numbered from 0 on: its depth follows the
+    pixels, and `codec` and `crf` mean nothing.
 
     As a context manager: the path holds the whole clip once the block has ended without an error,
     and what it held before if not (pictures: each is whole or absent). `notes` are sentences worth
@@ -93,11 +93,10 @@ class ClipWriter:
             if kind is None:
                 if not self._times:
                     raise OutputError(self.path, "cannot be written: it would have no frame")
-                schedule = Schedule.of(self._like, self._times)
                 self.notes += join(
                     self.path,
                     [self._part],
-                    schedule,
+                    self._times,
                     self._like,
                     self._encoding,
                     metadata=self._metadata,

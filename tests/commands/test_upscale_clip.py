@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,7 +14,7 @@ import numpy as np
 import pytest
 
 from dualsr_cli.reconstruction import ClipOptions, GroupReport, upscale_clip
-from dualsr_cli.videos import open_clip, read_frames
+from dualsr_cli.videos import open_clip, read_frames, sole_writer
 
 from ..alignment.conftest import scene
 from ..clips import EVERY, FACTOR, HEIGHT, RATE, WIDTH, Pixels, film, small, truth
@@ -58,6 +62,11 @@ def test_the_fast_clip_gets_the_sharp_ones_resolution(
     for number in (3, FRAMES - 1):
         plain = cv2.resize(small(truths[number]), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
         assert psnr(made[number], truths[number]) > psnr(plain, truths[number]) + 2
+        mean = cv2.resize(
+            made[number], (WIDTH // FACTOR, HEIGHT // FACTOR), None, 0, 0, cv2.INTER_AREA
+        )
+        light = cv2.GaussianBlur(mean.astype(np.float32) - small(truths[number]), (0, 0), 1.0)
+        assert np.abs(light).mean() < 1
     assert not (tmp_path / ".dualsr").exists()
 
 
@@ -75,25 +84,51 @@ def test_events_are_those_of_the_schema(
     ]
 
 
-def test_a_killed_run_goes_on_after_the_last_group(
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dualsr_cli.reconstruction import ClipOptions, upscale_clip
+
+def killed(stage, done, total):
+    if stage == "restore" and done == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+upscale_clip(*map(Path, sys.argv[1:4]), ClipOptions(codec="ffv1", scale=2), killed)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_run_that_is_killed_within_a_group_goes_on_after_the_last(
     clips: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    first: list[GroupReport] = []
-
-    def killed(report: GroupReport) -> None:
-        first.append(report)
-        raise KeyboardInterrupt
-
     out, whole = tmp_path / "out.mkv", tmp_path / "whole.mkv"
-    options = ClipOptions(codec="ffv1", scale=2)
-    with pytest.raises(KeyboardInterrupt):
-        upscale_clip(*clips, out, options, finished=killed)
+    words = [str(path) for path in (*clips, out)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *words, str(EVERY + 2)], check=False)
+    assert done.returncode == -signal.SIGKILL
     assert not out.exists()
-    report = upscale_clip(*clips, out, options)
-    assert report.resumed == first[0].frames
+    options = ClipOptions(codec="ffv1", scale=2)
+    groups: list[GroupReport] = []
+    report = upscale_clip(*clips, out, options, finished=groups.append)
+    assert report.resumed == EVERY  # two frames of the second group are lost
+    assert [(group.first, group.frames) for group in groups] == [(EVERY, FRAMES - EVERY)]
     assert upscale_clip(*clips, whole, options).resumed == 0
     for one, two in zip(frames(out), frames(whole), strict=True):
         assert np.array_equal(one, two)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locks")
+def test_two_runs_do_not_make_one_result(
+    dualsr: Run, clips: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    with sole_writer(out):
+        code, _, err = dualsr("upscale", *clips, "-o", out, "-q")
+    assert code == 1
+    assert err == (
+        f"dualsr: {out} is being written by another run: wait until that has ended, or name "
+        "another file\n"
+    )
 
 
 def test_clips_of_two_scenes_are_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import struct
 from datetime import datetime, timezone
 from fractions import Fraction
@@ -14,7 +15,7 @@ import pytest
 
 from dualsr_cli.errors import InputError
 from dualsr_cli.photos import Metadata, write_photo
-from dualsr_cli.videos import open_clip, read_frames
+from dualsr_cli.videos import FrameReader, open_clip, read_frames
 
 from .conftest import HEIGHT, WIDTH, MakeClip, picture, yuv
 
@@ -436,6 +437,38 @@ def test_sequences_that_do_not_hold_together(tmp_path: Path) -> None:
     clip = open_clip(tmp_path / "%05d.png")
     with pytest.raises(InputError, match="make them alike"):
         list(read_frames(clip))
+
+
+@pytest.mark.parametrize("pictures", [False, True])
+def test_parts_are_the_frames_of_the_whole(
+    make_clip: MakeClip, tmp_path: Path, pictures: bool
+) -> None:
+    clip = open_clip(make_clip(count=30, options={"g": "7"}))
+    if pictures:
+        for number in range(30):
+            write_photo(tmp_path / f"{number:02d}.png", picture(number), Metadata())
+        clip = open_clip(tmp_path / "%02d.png")
+    whole = [frame.pixels for frame in read_frames(clip)]
+    # On, again, past some, back, beyond the end.
+    parts = [(0, 4), (4, 6), (5, 7), (6, 7), (15, 17), (2, 3), (3, 5), (28, 40), (35, 36)]
+    with FrameReader(clip) as reader:
+        for start, stop in parts:
+            frames = list(reader.frames(start, stop))
+            assert [frame.time for frame in frames] == list(clip.times[start:stop])
+            for frame, pixels in zip(frames, whole[start:stop], strict=True):
+                assert np.array_equal(frame.pixels, pixels)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps open files in their place")
+def test_a_reader_opens_its_clip_once(make_clip: MakeClip) -> None:
+    clip = open_clip(make_clip(count=30))
+    with FrameReader(clip) as reader:
+        next(iter(reader.frames(0, 1)))
+        clip.path.unlink()
+        times = [
+            frame.time for start in range(0, 30, 5) for frame in reader.frames(start, start + 6)
+        ]
+    assert times == [time for start in range(0, 30, 5) for time in clip.times[start : start + 6]]
 
 
 def test_a_clip_that_is_replaced_meanwhile(make_clip: MakeClip) -> None:

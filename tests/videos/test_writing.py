@@ -106,6 +106,102 @@ def test_sound_that_has_no_place_is_encoded_again(make_clip: MakeClip, tmp_path:
     assert abs(seconds - 16384 / 44100) < 0.05
 
 
+WORDS = """1
+00:00:00,050 --> 00:00:00,150
+Here we are
+
+2
+00:00:00,200 --> 00:00:00,300
+There we go
+"""
+CHAPTERS = [("Hall", 0, 150), ("Garden", 150, 333)]  # milliseconds
+
+
+def accompanied(source: Path, path: Path) -> Clip:
+    """A clip's pictures with subtitles and chapters."""
+    words = path.with_suffix(".srt")
+    words.write_text(WORDS, encoding="utf-8")
+    with av.open(str(source)) as video, av.open(str(words)) as text, av.open(str(path), "w") as out:
+        out.set_chapters(
+            [
+                {
+                    "id": number,
+                    "start": start,
+                    "end": end,
+                    "time_base": Fraction(1, 1000),
+                    "metadata": {"title": title},
+                }
+                for number, (title, start, end) in enumerate(CHAPTERS)
+            ]
+        )
+        inputs = [(one, out.add_stream_from_template(one.streams[0])) for one in (video, text)]
+        for one, stream in inputs:
+            for packet in one.demux(0):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+    return open_clip(path)
+
+
+def chapters(path: Path) -> list[tuple[str, int, int]]:
+    """Titles and milliseconds."""
+    with av.open(str(path)) as container:
+        return [
+            (
+                chapter["metadata"].get("title", ""),
+                round(1000 * chapter["start"] * chapter["time_base"]),
+                round(1000 * chapter["end"] * chapter["time_base"]),
+            )
+            for chapter in container.chapters()
+        ]
+
+
+def subtitles(path: Path) -> list[tuple[int, bytes]]:
+    """Milliseconds and words."""
+    with av.open(str(path)) as container:
+        if not container.streams.subtitles:
+            return []
+        return [
+            (round(1000 * packet.pts * packet.time_base), bytes(packet))
+            for packet in container.demux(subtitles=0)
+            if packet.size and packet.pts is not None
+        ]
+
+
+def test_subtitles_and_chapters_go_with_the_pictures(make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = accompanied(make_clip(), tmp_path / "source.mkv")
+    result = write(tmp_path / "result.mkv", clip)
+    assert subtitles(result.path) == [(50, b"Here we are"), (200, b"There we go")]
+    assert chapters(result.path) == CHAPTERS
+    assert result.times == clip.times
+    bare = write(tmp_path / "bare.mkv", clip, metadata=False)
+    assert len(subtitles(bare.path)) == 2
+    assert chapters(bare.path) == []
+
+
+def test_subtitles_that_have_no_place_are_said(make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = accompanied(make_clip(), tmp_path / "source.mkv")
+    path = tmp_path / "result.mp4"
+    with ClipWriter(path, clip, (WIDTH, HEIGHT)) as writer:
+        for frame in read_frames(clip):
+            writer.write(frame)
+    (note,) = writer.notes
+    assert note.startswith(f"{clip.path} has subtitles in ")
+    assert note.endswith(", which mp4 does not hold: left out")
+    assert chapters(path) == CHAPTERS
+    assert open_clip(path).times == clip.times
+
+
+def test_a_part_of_a_clip_has_what_belongs_to_it(make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = accompanied(make_clip(), tmp_path / "source.mkv")
+    path = tmp_path / "result.mkv"
+    with ClipWriter(path, clip, (WIDTH, HEIGHT)) as writer:
+        for frame in read_frames(clip, 3, 6):
+            writer.write(frame)
+    assert chapters(path) == [("Hall", 100, 150), ("Garden", 150, 200)]
+    assert subtitles(path) == []  # the first begins before, the second after
+
+
 def test_a_part_of_a_clip_has_the_sound_of_that_part(make_clip: MakeClip, tmp_path: Path) -> None:
     clip = open_clip(make_clip(sound="aac"))
     with ClipWriter(tmp_path / "result.mp4", clip, (WIDTH, HEIGHT)) as writer:
