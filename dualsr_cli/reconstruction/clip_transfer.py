@@ -88,10 +88,12 @@ def judge(frame: Floats, laid: Laid, before: Known | None = None) -> Known:
 
 def noise_of(known: Known) -> float:
     """The energy of the fast frame's noise, of three colours with white 1, all bands."""
-    error = known.products[..., 2][known.valid > 0.99]
+    energy, common, error = known.products[known.valid > 0.99].T
     if error.size == 0:
         return 0.0
-    return float(np.percentile(error, _FLATTEST)) / _WHITE
+    # Without what a gain of the reference explains: another contrast is no noise.
+    rest = error - np.square(energy - common) / (energy + np.float32(_LEAST))
+    return max(float(np.percentile(rest, _FLATTEST)), 0.0) / _WHITE
 
 
 def weigh(
