@@ -20,6 +20,24 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
 ValidEvent = Callable[[str], dict[str, Any]]
 
 
+class AtOnce:
+    """Shows a failure when it happens: a run that is cut off has no summary."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.write_sep("_", f"{report.nodeid} ({report.when})", red=True)
+            self._terminal.write_line(report.longreprtext)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    plugins = session.config.pluginmanager
+    if terminal := plugins.get_plugin("terminalreporter"):  # the processes at tests have none
+        plugins.register(AtOnce(terminal))
+
+
 @pytest.fixture(autouse=True)
 def no_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The models of whoever runs the tests are not looked at, nor added to."""
