@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dualsr_cli import commands
+from dualsr_cli import commands, jobs
 
 Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def dualsr(capsys: pytest.CaptureFixture[str]) -> Run:
-    """dualsr("upscale", wide, tele, "-o", out): exit code, standard output, standard error."""
+def dualsr(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """dualsr("upscale", wide, tele, "-o", out): exit code, standard output, standard error.
+
+    A folder's pairs are worked on in this process: to start the other one takes seconds, and the
+    tests that start the real command have it.
+    """
+    monkeypatch.setattr(jobs, "LocalEngine", lambda task, count, memory: jobs.InlineEngine(task))
 
     def run(*words: object) -> tuple[int, str, str]:
         capsys.readouterr()
@@ -37,6 +42,16 @@ def pair(sample_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         with Image.open(sample_pairs / "phone-jpeg" / f"{name}.jpg") as image:
             image.reduce(2).save(folder / f"{name}.jpg", quality=95, exif=image.info["exif"])
     return folder / "wide.jpg", folder / "tele.jpg"
+
+
+@pytest.fixture(scope="session")
+def small(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The pair at half its size: 400 x 225 pixels."""
+    folder = tmp_path_factory.mktemp("small")
+    for path in pair:
+        with Image.open(path) as image:
+            image.reduce(2).save(folder / path.name, quality=95, exif=image.info["exif"])
+    return folder / pair[0].name, folder / pair[1].name
 
 
 @pytest.fixture(scope="session")

@@ -99,14 +99,14 @@ def test_the_json_says_how_well_it_fits(aligned: Path) -> None:
     assert corners[2] - corners[0] == pytest.approx([800 / 2.58, 450 / 2.58], abs=3)
 
 
-def test_what_people_and_scripts_are_told(dualsr: Run, pair: Pair, tmp_path: Path) -> None:
-    code, stdout, _ = dualsr("align", *pair, "-o", tmp_path / "a", "--json")
+def test_what_people_and_scripts_are_told(dualsr: Run, small: Pair, tmp_path: Path) -> None:
+    code, stdout, _ = dualsr("align", *small, "-o", tmp_path / "a", "--json")
     assert code == 0
     told = json.loads(stdout)
     assert told["event"] == "aligned"
     assert sorted(Path(path).name for path in told["files"]) == FILES
     assert told["density"] == pytest.approx(2.58, abs=0.02)
-    code, stdout, stderr = dualsr("align", pair[1], pair[0], "-o", tmp_path / "b")
+    code, stdout, stderr = dualsr("align", small[1], small[0], "-o", tmp_path / "b")
     assert code == 0
     assert stdout.splitlines()[0].startswith("tele.jpg lies on wide.jpg at 2.58")
     assert len(stdout.splitlines()) == 6

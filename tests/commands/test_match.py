@@ -65,7 +65,7 @@ def test_the_maps_say_where_each_place_has_its_like(
 
 
 @pytest.fixture(scope="module")
-def small(cut: Pair) -> Pair:
+def half(cut: Pair) -> Pair:
     """The same at half the size."""
     halves = []
     for path in cut:
@@ -76,11 +76,11 @@ def small(cut: Pair) -> Pair:
 
 
 def test_vgg16s_features_find_the_same_places(
-    dualsr: Run, small: Pair, tmp_path: Path, valid_event: Callable[[str], dict[str, object]]
+    dualsr: Run, half: Pair, tmp_path: Path, valid_event: Callable[[str], dict[str, object]]
 ) -> None:
     out = tmp_path / "matched"
     words = ("--json", "--search", "exact", "--features", "vgg16")
-    code, stdout, _ = dualsr("match", *small, "-o", out, *words)
+    code, stdout, _ = dualsr("match", *half, "-o", out, *words)
     assert code == 0
     told = valid_event(stdout)
     record = json.loads((out / "matching.json").read_text())
@@ -90,9 +90,9 @@ def test_vgg16s_features_find_the_same_places(
     assert np.load(out / "matches.npz")["rows"].shape == (113, 150)
 
 
-def test_other_features_make_another_result(dualsr: Run, small: Pair, tmp_path: Path) -> None:
+def test_other_features_make_another_result(dualsr: Run, half: Pair, tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
-    table.write_text(f"wide,tele\n{small[0]},{small[1]}\n")
+    table.write_text(f"wide,tele\n{half[0]},{half[1]}\n")
 
     def done(*words: str) -> list[str]:
         _, stdout, _ = dualsr("match", table, "-o", tmp_path / "out", "--json", *words)
@@ -104,10 +104,10 @@ def test_other_features_make_another_result(dualsr: Run, small: Pair, tmp_path: 
     assert done("--features", "vgg16") == ["unchanged"]
 
 
-def test_the_same_files_again_and_in_a_folder(dualsr: Run, cut: Pair, tmp_path: Path) -> None:
+def test_the_same_files_again_and_in_a_folder(dualsr: Run, half: Pair, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
-    for path, name in zip(cut, ("x_wide.png", "x_tele.png"), strict=True):
+    for path, name in zip(half, ("x_wide.png", "x_tele.png"), strict=True):
         (photos / name).write_bytes(path.read_bytes())
     words = ("--no-content-check", "-q", "--search", "clustered")
     assert dualsr("match", photos, "-o", tmp_path / "a", *words)[0] == 0

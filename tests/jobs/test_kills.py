@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for workers in /proc")
 def test_a_killed_run_is_resumed_to_the_same_bytes(repository: Path) -> None:
-    words = ["--pairs", "3", "--every", "17", "--random", "3"]
+    words = ["--pairs", "3", "--every", "17", "--random", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.kills", *words],
         cwd=repository,
@@ -33,5 +33,5 @@ def test_a_killed_run_is_resumed_to_the_same_bytes(repository: Path) -> None:
     points = [int(count) for _, count, _ in rows]
     assert points[0] >= 7
     assert points[1] >= 2
-    assert points[2] == 3
+    assert points[2] == 1
     assert points[3] >= 2

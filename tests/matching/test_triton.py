@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 def run(interpret: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)],
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", str(TESTS)],
         env={**os.environ, "TRITON_INTERPRET": interpret},
         capture_output=True,
         text=True,

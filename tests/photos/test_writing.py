@@ -254,30 +254,33 @@ from benchmarks._kill_points import killed_at
 from dualsr_cli.photos import Metadata, write_photo
 import pyvips, pillow_heif
 
-path, old = Path(sys.argv[1]), b"the old file"
-pixels = np.random.default_rng(0).integers(0, 255, (500, 400, 3), np.uint8)
-killed, step = True, 0
-while killed:
-    path.write_bytes(old)
-    killed = killed_at(step, lambda: write_photo(path, pixels, Metadata()) and 0)
-    content = path.read_bytes()
-    print(step if killed else "whole", "old" if content == old else len(content))
-    step += 1
+old = b"the old file"
+pixels = np.random.default_rng(0).integers(0, 255, (250, 200, 3), np.uint8)
+for path in map(Path, sys.argv[1:]):
+    killed, step = True, 0
+    while killed:
+        path.write_bytes(old)
+        killed = killed_at(step, lambda: write_photo(path, pixels, Metadata()) and 0)
+        content = path.read_bytes()
+        print(path.suffix, step if killed else "whole", "old" if content == old else len(content))
+        step += 1
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Unix processes")
-@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_kill_at_any_moment_leaves_the_old_file_or_the_new_one(
-    tmp_path: Path, suffix: str, repository: Path
+    tmp_path: Path, repository: Path
 ) -> None:
-    command = [sys.executable, "-c", _KILLED, str(tmp_path / f"a.{suffix}")]
+    paths = [tmp_path / f"a.{suffix}" for suffix in FORMATS]
+    command = [sys.executable, "-c", _KILLED, *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=repository)
-    *killed, whole = (line.split() for line in done.stdout.splitlines())
-    assert whole[0] == "whole"
-    assert len(killed) >= 6
-    assert {content for _, content in killed} <= {"old", whole[1]}
-    assert read_photo(tmp_path / f"a.{suffix}").pixels.shape == (500, 400, 3)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    for path in paths:
+        *killed, whole = (line[1:] for line in lines if line[0] == path.suffix)
+        assert whole[0] == "whole"
+        assert len(killed) >= 6
+        assert {content for _, content in killed} <= {"old", whole[1]}
+        assert read_photo(path).pixels.shape == (250, 200, 3)
 
 
 def test_the_same_pixels_give_the_same_bytes(tmp_path: Path) -> None:
