@@ -11,10 +11,14 @@ flicker: the mean absolute difference, of 255, between the errors of successive 
   clip 1    the clip with one reference
   clip 2    the clip with both sharp frames around each fast one
 
---data FOLDER takes photographs from a folder, else those of sample_pairs are taken; --photographs N
-the first N of them. --same: the cameras stand in one place and have one tone. --noise 0.1 adds
-noise to the fast clip, --quality 50 compresses its frames as JPEG. --model NAME restores the clip
-by a network of the zoo, which takes as many references as it does.
+--data FOLDER takes photographs from a folder (or from several), else those of sample_pairs are
+taken; --photographs N the first N of them. --same: the cameras stand in one place and have one
+tone. --noise 0.1 adds noise to the fast clip, --quality 50 compresses its frames as JPEG, --crf 23
+sends both clips through x264 at that quality. --model NAME restores the clip by a network of the
+zoo, which takes as many references as it does.
+
+`python -m benchmarks.video --keep FOLDER` measures nothing: it writes fast.mp4, sharp.mp4 and
+truth.mp4 of the first scene there, for `dualsr upscale`.
 
 `python -m benchmarks.video speed` prints seconds a frame, by the clock and of all cores, and peak
 memory for 1280 x 720 -> 3840 x 2160.
@@ -24,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -61,15 +66,18 @@ from dualsr_cli.reconstruction import (
     references_of,
     restore_group,
 )
+from dualsr_cli.videos import Clip, ClipWriter, Colour, Frame, open_clip, read_frames
 
 FACTOR = 4
+PHOTOGRAPHS = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp"}
+FAST_STEP, SHARP_STEP = Fraction(1, RATE), Fraction(EVERY, RATE)  # seconds between frames
 METHODS = ("bicubic", "single", "photos", "clip 1", "clip 2")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", nargs="?", choices=["quality", "speed"], default="quality")
-    parser.add_argument("--data", type=Path, help="a folder of photographs")
+    parser.add_argument("--data", type=Path, nargs="+", help="folders of photographs")
     parser.add_argument("--photographs", type=int, help="so many; default: all")
     parser.add_argument("--size", type=int, nargs=2, default=[960, 640], help="of the truth")
     parser.add_argument("--frames", type=int, default=17)
@@ -77,24 +85,96 @@ def main() -> None:
     parser.add_argument("--same", action="store_true")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation, of 1")
     parser.add_argument("--quality", type=int, default=0, help="of JPEG; 0: not compressed")
+    parser.add_argument("--crf", type=int, help="of x264; default: not coded")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write a scene's clips there")
     parser.add_argument("--model", default="", help="a network; default: detail transfer")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--without", nargs="+", choices=METHODS, default=[])
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
+    if options.keep:
+        _keep(options)
+        return
     restorer = load_restorer(options.model, options.device) if options.model else None
     (_speed if options.what == "speed" else _quality)(options, restorer)
 
 
 def _photographs(options: argparse.Namespace, long_side: int) -> Iterator[tuple[str, Rgb, Rgb]]:
     """Pairs of photographs: what is filmed, and what passes by in front of it."""
-    data = options.data
-    paths = sorted(data.glob("*.jpg")) if data else sorted(SAMPLES.glob("*/wide.jpg"))
+    data: list[Path] | None = options.data
+    if data:
+        found = (path for folder in data for path in folder.iterdir())
+        paths = sorted(path for path in found if path.suffix.lower() in PHOTOGRAPHS)
+    else:
+        paths = sorted(SAMPLES.glob("*/wide.jpg"))
     for first, second in list(zip(paths, paths[1:] + paths[:1], strict=True))[
         : options.photographs
     ]:
         name = first.stem if data else first.parent.name
         yield name, photograph(first, long_side), photograph(second, long_side)
+
+
+def _scenes(options: argparse.Namespace) -> Iterator[tuple[str, Scene]]:
+    width, height = options.size
+    for name, first, second in _photographs(options, 5 * max(options.size) // 2):
+        for kind in options.kinds:
+            seen = scene(kind, first, second, width, height, apart=not options.same)
+            yield f"{kind} {name}", seen
+
+
+def _shots(seen: Scene, camera: Camera, frames: int) -> tuple[list[Rgb], list[Rgb], list[Rgb]]:
+    """The frames of the truth, of the fast clip and of the sharp one."""
+    truths = [seen.truth(number) for number in range(frames)]
+    fast = [camera.shot(truth, number) for number, truth in enumerate(truths)]
+    sharp = [picture.pixels for picture in sharp_frames(seen, 0, -(-frames // EVERY))]
+    return truths, fast, sharp
+
+
+def _keep(options: argparse.Namespace) -> None:
+    _, seen = next(_scenes(options))
+    camera = Camera(FACTOR, options.noise, options.quality)
+    truths, fast, sharp = _shots(seen, camera, options.frames)
+    options.keep.mkdir(parents=True, exist_ok=True)
+    for name, frames, step in (
+        ("fast.mp4", fast, FAST_STEP),
+        ("sharp.mp4", sharp, SHARP_STEP),
+        ("truth.mp4", truths, FAST_STEP),
+    ):
+        _film(options.keep / name, frames, step, options.crf)
+        print(options.keep / name)
+
+
+def _film(path: Path, frames: Sequence[Rgb], step: Fraction, crf: int | None) -> None:
+    """Write a video in H.264; crf None: as good as its frames, by eye."""
+    height, width = frames[0].shape[:2]
+    times = tuple(number * step for number in range(len(frames)))
+    like = Clip(
+        path=path,
+        width=width,
+        height=height,
+        rotation=0,
+        times=times,
+        end=len(frames) * step,
+        time_base=step,
+        colour=Colour("bt709", full_range=False, primaries=1, transfer=1),
+        bit_depth=8,
+        audio=False,
+        metadata={},
+        created=None,
+        location=None,
+        pixel_aspect=Fraction(1),
+    )
+    with ClipWriter(path, like, (width, height), "libx264", crf) as writer:
+        for shown, pixels in zip(times, frames, strict=True):
+            writer.write(Frame(pixels, shown))
+
+
+def _coded(frames: Sequence[Rgb], step: Fraction, crf: int) -> list[Rgb]:
+    """Frames as they come out of a video."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        _film(path, frames, step, crf)
+        return [frame.pixels for frame in read_frames(open_clip(path))]
 
 
 def _quality(options: argparse.Namespace, restorer: Restorer | None) -> None:
@@ -106,13 +186,10 @@ def _quality(options: argparse.Namespace, restorer: Restorer | None) -> None:
         print(f"{'scene':30}", *(f"{name:>9}" for name in methods), "  flicker",
               *(f"{name:>9}" for name in methods))  # fmt: skip
     rows = []
-    width, height = options.size
-    for name, first, second in _photographs(options, 5 * max(options.size) // 2):
-        for kind in options.kinds:
-            seen = scene(kind, first, second, width, height, apart=not options.same)
-            row = _row(f"{kind} {name}"[:30], seen, camera, options.frames, methods, restorer)
-            rows.append(row)
-            print(json.dumps(row) if options.json else _line(row), flush=True)
+    for name, seen in _scenes(options):
+        row = _row(name[:30], seen, camera, options, methods, restorer)
+        rows.append(row)
+        print(json.dumps(row) if options.json else _line(row), flush=True)
     mean = {
         "scene": f"mean of {len(rows)}",
         **{
@@ -136,13 +213,13 @@ def _row(
     name: str,
     seen: Scene,
     camera: Camera,
-    frames: int,
+    options: argparse.Namespace,
     methods: Sequence[str],
     restorer: Restorer | None,
 ) -> dict:
-    truths = [seen.truth(number) for number in range(frames)]
-    fast = [camera.shot(truth, number) for number, truth in enumerate(truths)]
-    sharp = [picture.pixels for picture in sharp_frames(seen, 0, -(-frames // EVERY))]
+    truths, fast, sharp = _shots(seen, camera, options.frames)
+    if options.crf is not None:
+        fast, sharp = _coded(fast, FAST_STEP, options.crf), _coded(sharp, SHARP_STEP, options.crf)
     results = {
         method: _figures(MAKERS[method](fast, sharp, restorer), truths) for method in methods
     }
@@ -191,8 +268,8 @@ def _as_photos(fast: list[Rgb], sharp: list[Rgb], restorer: Restorer | None) -> 
 def _clip(several: bool) -> Callable[[list[Rgb], list[Rgb], Restorer | None], Iterator[Rgb]]:
     def made(fast: list[Rgb], sharp: list[Rgb], restorer: Restorer | None) -> Iterator[Rgb]:
         clips = (
-            _footage("fast", fast, Fraction(1, RATE)),
-            _footage("sharp", sharp, Fraction(EVERY, RATE)),
+            _footage("fast", fast, FAST_STEP),
+            _footage("sharp", sharp, SHARP_STEP),
         )
         plan = plan_clip(*clips, several=several, scale=FACTOR)
         for group in plan.groups:
@@ -236,8 +313,8 @@ def _speed(options: argparse.Namespace, restorer: Restorer | None) -> None:
         if restorer and several != (references_of(restorer) > 1):
             continue
         clips = (
-            _footage("fast", fast, Fraction(1, RATE)),
-            _footage("sharp", sharp, Fraction(EVERY, RATE)),
+            _footage("fast", fast, FAST_STEP),
+            _footage("sharp", sharp, SHARP_STEP),
         )
         _memory.give_back()
         _memory.forget_peak()
