@@ -45,7 +45,9 @@ def _scene(stem: str, number: str) -> str | None:
 
 def vimeo90k(search: Search) -> Iterator[Case | Problem]:
     """Septuplets. single: frame 4 from frame 5 (AWnet, section 5.1), in training any frame from
-    the one before it. multi: frames 2 to 6, each from the first and the last one.
+    the one before it. between: frame 4 from frames 3 and 5 (section 5.1, frame interpolation), in
+    training any inner frame from both beside it. multi: frames 2 to 6, each from the first and the
+    last one (section 6).
     """
     base = search.base("vimeo_septuplet")
     for number, sequence in enumerate(_sequences(search, base)):
@@ -53,6 +55,9 @@ def vimeo90k(search: Search) -> Iterator[Case | Problem]:
         wanted: list[tuple[int, tuple[int, ...], str]]
         if search.part == "multi":
             wanted = [(frame, (1, 7), f"/im{frame}") for frame in range(2, 7)]
+        elif search.part == "between":
+            inner = 4 if search.split == "test" else number % 5 + 2
+            wanted = [(inner, (inner - 1, inner + 1), "")]
         elif search.split == "test":
             wanted = [(4, (5,), "")]
         else:

@@ -211,20 +211,23 @@ ABLATIONS: Mapping[str, Grid] = {
     "awnet-interpolation": Grid(
         "awnet",
         "section 5.1, table 3",
-        "how small the frame is that is to be restored from its neighbour",
+        "how small the frame is that is to be restored from the next one, or from both beside it",
         "awnet",
         "vimeo90k",
         tuple(
             Variant(
-                f"with 1/{scale**2} of frame 4",
+                f"{before}with 1/{scale**2} of frame 4",
                 training=Training(
-                    "awnet", {"scale": scale, "noise_variance": 0.0}, patch=4 / scale
+                    "awnet",
+                    {"scale": scale, "noise_variance": 0.0, "references": count},
+                    patch=4 / scale,
                 ),
+                part=part,
                 scale=scale,
             )
+            for before, count, part in (("", 1, "single"), ("frames 3 and 5, ", 2, "between"))
             for scale in (8, 4)
         ),
-        part="single",
         table="3",
     ),
     "awnet-noise": Grid(

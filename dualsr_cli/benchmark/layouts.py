@@ -120,11 +120,13 @@ LAYOUTS: Mapping[str, Layout] = {
         "ROOT/sequences/00001/0001/im1.png to im7.png with ROOT/sep_testlist.txt and "
         "ROOT/sep_trainlist.txt",
         _layouts_reference.vimeo90k,
-        parts=("single", "multi"),
+        parts=("single", "between", "multi"),
         scales=(4, 8),
         published={
             ("single", "test"): 7824,
             ("single", "train"): 64612,
+            ("between", "test"): 7824,
+            ("between", "train"): 64612,
             ("multi", "test"): 5 * 7824,
             ("multi", "train"): 5 * 64612,
         },

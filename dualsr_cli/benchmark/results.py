@@ -308,8 +308,13 @@ def printed(dataset: str, part: str, split: str, scale: int, protocol: str) -> t
     """What papers print in their main comparisons, as far as they score by that protocol."""
     if split != "test":
         return ()
-    figures = published_figures(dataset=dataset, part=part, scale=scale, setting="")
-    entries = _printed([figure for figure in figures if protocol == protocol_of(figure)])
+    figures = [
+        figure
+        for figure in published_figures(dataset=dataset, part=part, setting="")
+        # A frame that is interpolated is of no scale.
+        if figure.scale in (None, scale) and protocol_of(figure) == protocol
+    ]
+    entries = _printed(figures)
     return tuple(entry for entry in entries if entry.scores)
 
 

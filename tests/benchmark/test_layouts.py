@@ -221,6 +221,13 @@ def test_vimeos_frames(miniature: Miniature) -> None:
     assert inputs.more_refs[0].shape == inputs.ref.shape
     train = find_cases("vimeo90k", root, split="train")
     assert [path.name for path in train.cases[1].files] == ["im3.png", "im2.png"]
+    between = [find_cases("vimeo90k", root, part="between", split=s) for s in ("test", "train")]
+    assert [[path.name for path in found.cases[1].files] for found in between] == [
+        ["im4.png", "im3.png", "im5.png"],
+        ["im3.png", "im2.png", "im4.png"],
+    ]
+    sample = load(between[0].cases[0])
+    assert (sample.registration, sample.box, len(sample.refs)) == ("framed", (0, 0, 16, 24), 2)
 
 
 def test_kittis_right_view_is_cut_out_of_its_middle(miniature: Miniature) -> None:

@@ -78,6 +78,7 @@ def test_all_tables_are_whole() -> None:
         ("dcsr", "2", "DCSR-l1", "camerafusion/4k/full", "36.98 0.933"),
         ("dcsr", "3", "DCSR-l1", "cufed5/L4/full", "26.70 .788"),
         ("awnet", "2", "ToFlow-SR", "vimeo90k/single/full", "33.08 0.9417"),
+        ("awnet", "3", "ToFlow-Intp", "vimeo90k/between/full", "33.46 0.9615"),
         ("awnet", "7", "AWnet", "light-field/lfvideo-7/full", "39.36 0.9635 37.25 0.9487"),
         ("awnet", "8", "CrossNet", "light-field/stanford-5/full", "35.15"),
         ("awnet", "9", "AWnet", "kitti//full", "28.19 0.8882 26.01 0.8356"),
