@@ -146,17 +146,17 @@ def upscale_clip(
         progress("align", 1, 1)
         aligned = time.monotonic()
         key = _key(first, second, options, offset.seconds, several, plan.scale)
-
-        def begin() -> ResumableClip:
-            size = plan.width, plan.height
-            given = options.codec, options.crf
-            metadata = not options.strip_metadata
-            return ResumableClip(output, first, size, key, *given, metadata=metadata)
-
-        writer = begin()
+        writer = ResumableClip(
+            output,
+            first,
+            (plan.width, plan.height),
+            key,
+            options.codec,
+            options.crf,
+            metadata=not options.strip_metadata,
+        )
         if options.anew:
-            writer.discard()
-            writer = begin()
+            writer.begin_anew()
         resumed, unreferenced = writer.finished, 0
         total = len(first.times)
         progress("restore", resumed, total)

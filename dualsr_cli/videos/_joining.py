@@ -110,7 +110,7 @@ def join(
                 output.mux(packet)
             return ()
         with _container.opened(like.path) as source:
-            if metadata:
+            if metadata and hasattr(output, "set_chapters"):  # since PyAV 16
                 output.set_chapters(_chapters(source, schedule))
             company = _Company(source, output, metadata)
             packets = merge(pictures, company.packets(schedule), key=lambda item: item[:3])

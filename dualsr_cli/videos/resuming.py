@@ -84,7 +84,8 @@ class ResumableClip:
             self._encoding = choose(self.path, like, size, codec, crf)
             self.notes = losses(self._encoding, like)
         self._folder = self.path.parent / ".dualsr" / f"{self.path.name}.work"
-        self._parts = self._begun(self._settings(key))
+        self._settings = self._settings_as_text(key)
+        self._parts = self._begun()
 
     @property
     def finished(self) -> int:
@@ -152,6 +153,11 @@ class ResumableClip:
             )
         self.discard()
 
+    def begin_anew(self) -> None:
+        """Forget what is finished."""
+        self.discard()
+        self._parts = self._begun()
+
     def discard(self) -> None:
         """Remove the folder with what is finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -159,7 +165,7 @@ class ResumableClip:
             self._folder.parent.rmdir()
         self._parts = []
 
-    def _settings(self, key: str) -> str:
+    def _settings_as_text(self, key: str) -> str:
         """All that decides the result, as text."""
         times = hashlib.sha256(repr((self._like.times, self._like.end)).encode()).hexdigest()
         encoding = "pictures" if self._pictures else repr(self._encoding)
@@ -172,17 +178,17 @@ class ResumableClip:
         }
         return json.dumps(settings, indent=1)
 
-    def _begun(self, settings: str) -> list[_Part]:
+    def _begun(self) -> list[_Part]:
         """What an earlier run with the same settings has finished."""
         note = self._folder / "settings.json"
         try:
-            same = note.read_text(encoding="utf-8") == settings
+            same = note.read_text(encoding="utf-8") == self._settings
         except (OSError, UnicodeDecodeError):
             same = False
         if not same:
             shutil.rmtree(self._folder, ignore_errors=True)
             with atomic_writer(note) as file:
-                file.write(settings.encode())
+                file.write(self._settings.encode())
             return []
         there: dict[int, _Part] = {}
         # Where a run was cut off while it merged, a segment lies beside the groups that are in it.

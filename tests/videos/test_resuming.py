@@ -96,6 +96,16 @@ def test_another_key_begins_anew(make_clip: MakeClip, tmp_path: Path) -> None:
     assert ResumableClip(path, clip, SIZE, "one").finished == 0
 
 
+def test_what_is_finished_is_forgotten_on_demand(make_clip: MakeClip, tmp_path: Path) -> None:
+    clip = open_clip(make_clip(count=20))
+    path = tmp_path / "result.mp4"
+    writer = make(path, clip, most=2)
+    writer.begin_anew()
+    assert (writer.finished, ResumableClip(path, clip, SIZE).finished) == (0, 0)
+    writer.add_group(next(groups(clip)))
+    assert ResumableClip(path, clip, SIZE).finished == 7
+
+
 def test_a_part_of_a_clip(make_clip: MakeClip, tmp_path: Path) -> None:
     clip = open_clip(make_clip(count=30))
     path = tmp_path / "result.mp4"
