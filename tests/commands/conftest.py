@@ -47,10 +47,19 @@ def pair(sample_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 @pytest.fixture(scope="session")
 def small(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The pair at half its size: 400 x 225 pixels."""
-    folder = tmp_path_factory.mktemp("small")
+    return reduced(pair, 2, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def tiny(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The pair as small as it still shows one scene: 267 x 150 pixels."""
+    return reduced(pair, 3, tmp_path_factory.mktemp("tiny"))
+
+
+def reduced(pair: tuple[Path, Path], factor: int, folder: Path) -> tuple[Path, Path]:
     for path in pair:
         with Image.open(path) as image:
-            image.reduce(2).save(folder / path.name, quality=95, exif=image.info["exif"])
+            image.reduce(factor).save(folder / path.name, quality=95, exif=image.info["exif"])
     return folder / pair[0].name, folder / pair[1].name
 
 

@@ -53,7 +53,7 @@ def two_pairs(sample_pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_two_pairs_become_a_model_that_upscales(
-    dualsr: Run, two_pairs: Path, tmp_path: Path, home: Path
+    dualsr: Run, two_pairs: Path, tiny: tuple[Path, Path], tmp_path: Path, home: Path
 ) -> None:
     run = tmp_path / "run"
     words = ["train", "--recipe", "kedusr-compact", "--data", two_pairs, "-o", run, *SMALL]
@@ -67,8 +67,7 @@ def test_two_pairs_become_a_model_that_upscales(
     card = (home / "models" / name / "README.md").read_text()
     for told in ("Meine Fotos", "| Iterations | 2 |", "| Seed | 1 |", "| Time | ", "| torch | "):
         assert told in card
-    photos = two_pairs / "a_wide.png", two_pairs / "a_tele.png"
-    code, _, err = dualsr("upscale", *photos, "-o", tmp_path / "out.png", "--model", name)
+    code, _, err = dualsr("upscale", *tiny, "-o", tmp_path / "out.png", "--model", name)
     assert code == 0, err
 
     # The same command finds nothing left to do; another one is told so.
@@ -143,7 +142,7 @@ def test_a_stop_keeps_the_last_iteration(two_pairs: Path, tmp_path: Path) -> Non
     run, recipe = tmp_path / "run", tmp_path / "tiny.yaml"
     recipe.write_text(TINY)
     words = ["train", "--recipe", str(recipe), "--data", str(two_pairs), "-o", str(run), *SMALL]
-    words += ["--workers", "1", "--json"]
+    words += ["--kind", "photos", "--workers", "1", "--json"]  # photos need no preparing
     reached = 0
     for number in (signal.SIGTERM, signal.SIGINT):
         with subprocess.Popen(

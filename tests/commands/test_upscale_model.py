@@ -33,16 +33,6 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     return made
 
 
-@pytest.fixture(scope="session")
-def tiny(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    """The pair as small as it still shows one scene: 267 x 150 pixels."""
-    folder = tmp_path_factory.mktemp("tiny")
-    for path in pair:
-        with Image.open(path) as image:
-            image.reduce(3).save(folder / path.name, quality=95, exif=image.info["exif"])
-    return folder / pair[0].name, folder / pair[1].name
-
-
 @pytest.mark.parametrize("architecture", ["dcsr", "awnet"])
 def test_a_network_restores_a_pair(
     dualsr: Run, add: Add, tiny: Pair, tmp_path: Path, architecture: str
