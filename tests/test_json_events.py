@@ -20,10 +20,10 @@ import pytest
 import dualsr_cli.errors
 from dualsr_cli import commands
 
-from .commands.conftest import Run, dualsr, pair, quick
+from .commands.conftest import Run, dualsr, pair, quick, small
 from .conftest import ValidEvent
 
-__all__ = ["dualsr", "pair", "quick"]  # fixtures
+__all__ = ["dualsr", "pair", "quick", "small"]  # fixtures
 
 Pair = tuple[Path, Path]
 Event = dict[str, Any]
@@ -88,9 +88,9 @@ def test_photos_left_over(dualsr: Run, tmp_path: Path, valid_event: ValidEvent) 
 
 
 def test_upscale(
-    dualsr: Run, pair: Pair, quick: Pair, tmp_path: Path, valid_event: ValidEvent
+    dualsr: Run, small: Pair, quick: Pair, tmp_path: Path, valid_event: ValidEvent
 ) -> None:
-    for photos, refused in ((pair, None), (quick, "featureless")):
+    for photos, refused in ((small, None), (quick, "featureless")):
         words = ("upscale", *photos, "-o", tmp_path / "a.jpg", "--scale", "1", "--json")
         code, out, _ = dualsr(*words)
         assert code == 0
@@ -99,9 +99,9 @@ def test_upscale(
 
 
 def test_align(
-    dualsr: Run, pair: Pair, quick: Pair, tmp_path: Path, valid_event: ValidEvent
+    dualsr: Run, small: Pair, quick: Pair, tmp_path: Path, valid_event: ValidEvent
 ) -> None:
-    for photos, code, name in ((pair, 0, "aligned"), (quick, 1, "failed")):
+    for photos, code, name in ((small, 0, "aligned"), (quick, 1, "failed")):
         ended, out, _ = dualsr("align", *photos, "-o", tmp_path / "a", "--json")
         (event,) = map(valid_event, out.splitlines())
         assert (ended, event["event"]) == (code, name)

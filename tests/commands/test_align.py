@@ -121,9 +121,9 @@ def test_photos_that_do_not_fit_are_refused(dualsr: Run, quick: Pair, tmp_path: 
     assert not out.exists() or not list(out.iterdir())
 
 
-def test_a_folder_that_cannot_be_written(dualsr: Run, pair: Pair, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(dualsr: Run, small: Pair, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file")
-    code, _, stderr = dualsr("align", *pair, "-o", tmp_path / "file", "-q")
+    code, _, stderr = dualsr("align", *small, "-o", tmp_path / "file", "-q")
     assert code == 1
     assert stderr.startswith(f"dualsr: {tmp_path / 'file'}")
     assert "cannot be written" in stderr
