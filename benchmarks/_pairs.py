@@ -161,10 +161,10 @@ class Run:
     refused: str
 
 
-def run(wide: Photo, tele: Photo | None, model: str = "") -> Run:
+def run(wide: Photo, tele: Photo | None, model: str = "", precision: str = "fp32") -> Run:
     """What `dualsr upscale --scale 2 --model MODEL` does between reading and writing.
 
-    model: a network, or "" for detail transfer.
+    model: a network, which works in `precision`, or "" for detail transfer.
     """
     aligned, agreement, refused = None, None, ""
     if tele is not None:
@@ -177,7 +177,8 @@ def run(wide: Photo, tele: Photo | None, model: str = "") -> Run:
             refused = error.reason
     used = aligned if agreement is not None else None
     if model and used is not None:
-        return Run(restore(used, load_restorer(model, "cpu"), SCALE).pixels, aligned, refused)
+        restorer = load_restorer(model, "cpu", precision)
+        return Run(restore(used, restorer, SCALE).pixels, aligned, refused)
     return Run(reconstruct(wide, used, SCALE, agreement=agreement).pixels, aligned, refused)
 
 

@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder with berlin/, buddha/, city100/")
     parser.add_argument("--protocol", choices=[*PROTOCOLS], default="half-size")
     parser.add_argument("--model", default="", help="a network; default: detail transfer")
+    parser.add_argument("--precision", default="fp32", help="of the network: fp32, bf16 or fp16")
     parser.add_argument("--quick", action="store_true", help="every sixth pair of --data")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     options = parser.parse_args()
@@ -74,7 +75,7 @@ def main() -> None:
     for number, pair in enumerate(PROTOCOLS[options.protocol](options.data)):
         if options.quick and number > 5 and number % 6:
             continue
-        rows.append(_row(pair, options.model))
+        rows.append(_row(pair, options.model, options.precision))
         print(json.dumps(rows[-1]) if options.json else _line(rows[-1]), flush=True)
     groups = {row["group"]: [r for r in rows if r["group"] == row["group"]] for row in rows}
     if len(groups) > 1:
@@ -90,11 +91,11 @@ def _half_size(data: Path | None) -> Iterator[Pair]:
         yield from data_pairs(data)
 
 
-def _row(pair: Pair, model: str) -> dict:
+def _row(pair: Pair, model: str, precision: str) -> dict:
     height, width = pair.truth.shape[:2]
     bicubic = resized(pair.wide.pixels, (width, height))
     plain, mask = plain_recipe(pair, bicubic)
-    ours = run(pair.wide, pair.tele, model)
+    ours = run(pair.wide, pair.tele, model, precision)
     alone = run(pair.wide, None)
     reduced = cv2.resize(
         ours.pixels.astype(np.float32), (width // SCALE, height // SCALE),
