@@ -13,7 +13,6 @@ from dualsr_cli.networks.blocks import warp
 from dualsr_cli.networks.vgg import MEAN, STD
 
 LEVELS = 6
-_MULTIPLE = 2 ** (LEVELS - 1)  # what both sides are brought to, so that each level halves them
 
 
 class SpyNet(nn.Module):
@@ -32,35 +31,42 @@ class SpyNet(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[None, :, None, None])
 
     def forward(
-        self, image: torch.Tensor, other: torch.Tensor, area: int | None = None
+        self,
+        image: torch.Tensor,
+        other: torch.Tensor,
+        area: int | None = None,
+        levels: int = LEVELS,
     ) -> torch.Tensor:
         """Where each pixel of `image` lies in `other`: warp(other, flow) looks like `image`.
 
         Both (B, 3, H, W), 0..1, of any size. area: how many pixels are worked on at once, at
-        inference; all of them without it. Returns (B, 2, H, W), x and y in pixels. Raises
-        ValueError for images of different shapes.
+        inference; all of them without it. levels: how many of the network's first levels find the
+        flow, the last of them at the images' own size; fewer than all in training. Returns
+        (B, 2, H, W), x and y in pixels. Raises ValueError for images of different shapes.
         """
         if image.shape != other.shape:
             raise ValueError(f"{tuple(image.shape)} and {tuple(other.shape)} are not of one shape")
         height, width = image.shape[2:]
-        size = [-(-side // _MULTIPLE) * _MULTIPLE for side in (height, width)]
-        flow = self._refine(self._prepare(image, size), self._prepare(other, size), area)
+        multiple = 2 ** (levels - 1)  # of both sides, so that each level halves them
+        size = [-(-side // multiple) * multiple for side in (height, width)]
+        first, second = (self._prepare(each, size, levels) for each in (image, other))
+        flow = self._refine(first, second, area)
         flow = F.interpolate(flow, (height, width), mode="bilinear", align_corners=False)
         return flow * flow.new_tensor([width / size[1], height / size[0]])[:, None, None]
 
-    def _prepare(self, image: torch.Tensor, size: list[int]) -> list[torch.Tensor]:
+    def _prepare(self, image: torch.Tensor, size: list[int], levels: int) -> list[torch.Tensor]:
         """The image's pyramid, smallest first, normalised."""
         resized = F.interpolate(image, size, mode="bilinear", align_corners=False)
-        levels = [(resized - self.mean) / self.std]
-        while len(levels) < LEVELS:
-            levels.insert(0, F.avg_pool2d(levels[0], 2))
-        return levels
+        pyramid = [(resized - self.mean) / self.std]
+        while len(pyramid) < levels:
+            pyramid.insert(0, F.avg_pool2d(pyramid[0], 2))
+        return pyramid
 
     def _refine(
         self, image: list[torch.Tensor], other: list[torch.Tensor], area: int | None
     ) -> torch.Tensor:
         flow = image[0].new_zeros(len(image[0]), 2, *image[0].shape[2:])
-        for number, level in enumerate(self.basic_module):
+        for number, level in enumerate(self.basic_module[: len(image)]):
             if number > 0:
                 flow = 2 * F.interpolate(flow, scale_factor=2, mode="bilinear", align_corners=True)
             warped = warp(other[number], flow, padding="border")

@@ -16,9 +16,11 @@ from dualsr_cli.networks import (
     read_weights,
     vgg_layers,
 )
+from dualsr_cli.training._flow_start import start_from_gradients
 from dualsr_cli.training.recipe import ALL, Recipe
 
 _BACKBONES = ("vgg16", "vgg19")
+_GRADIENTS = "gradients"
 _FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -31,12 +33,23 @@ def build_network(recipe: Recipe, start: Mapping[str, str] | None = None) -> nn.
     network = _part(build(recipe.architecture, recipe.settings), recipe.part)
     for name, source in (dict(recipe.start) | dict(start or {})).items():
         part = _part(network, name)
-        if source in _BACKBONES:
+        if source == _GRADIENTS:
+            start_from_gradients(part)
+        elif source in _BACKBONES:
             _take_convolutions(part, name, source)
         else:
             path = Path(source) if source.endswith(_FILES) else find_model(source).weights
             load_into(part, read_weights(path), path)
     return network
+
+
+def copy_parts(network: nn.Module, copies: Mapping[str, str]) -> None:
+    """Give each of the parts named first the weights of the other. Raises UsageError."""
+    for name, source in copies.items():
+        try:
+            _part(network, name).load_state_dict(_part(network, source).state_dict())
+        except RuntimeError as error:
+            raise UsageError(f"the parts {name!r} and {source!r} have other shapes") from error
 
 
 def _part(network: nn.Module, name: str) -> nn.Module:

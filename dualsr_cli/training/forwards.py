@@ -57,15 +57,23 @@ def selfdzsr_student(network: Any, inputs: Inputs) -> Outputs:
 
 
 def spynet(network: nn.Module, inputs: Inputs) -> Outputs:
-    """SpyNet's flow from lr to ref at each of its levels."""
+    """SpyNet's flow from lr to ref at each of its levels, down to the finest one that is trained.
+
+    That level sees the images at their own size, as if there were no finer ones.
+    """
     found: list[torch.Tensor] = []
     levels = list(network.get_submodule("basic_module").children())
+    trained = [
+        number
+        for number, level in enumerate(levels, 1)
+        if any(weights.requires_grad for weights in level.parameters())
+    ]
     watches = [
         level.register_forward_hook(lambda _level, _given, added: found.append(added))
         for level in levels
     ]
     try:
-        network(inputs.lr, inputs.ref)
+        network(inputs.lr, inputs.ref, levels=max(trained, default=len(levels)))
     finally:
         for watch in watches:
             watch.remove()

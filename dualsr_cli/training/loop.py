@@ -24,7 +24,7 @@ from dualsr_cli.networks import Inputs, load_into
 from dualsr_cli.training._batches import Source, batches
 from dualsr_cli.training._learner import Learner, out_of_memory
 from dualsr_cli.training._processes import Processes
-from dualsr_cli.training._start import build_network
+from dualsr_cli.training._start import build_network, copy_parts
 from dualsr_cli.training.checkpointing import Checkpoint, checkpoints, load, save, write_weights
 from dualsr_cli.training.logs import Logs
 from dualsr_cli.training.recipe import Recipe, Stage
@@ -170,6 +170,9 @@ class _Run:
         options, processes = self.options, self.processes
         stage = self.recipe.stages[number]
         end = begin + stage.iterations
+        if self.step == begin:
+            for network in filter(None, (self.network, self.averaged)):
+                copy_parts(network, stage.copies)
         torch.manual_seed(_seed(options.seed, number, -1))  # for losses that have weights
         learner = Learner(stage, self.network, self.fixed, processes.device, self.precision)
         if self.state.get("stage") == number:

@@ -41,7 +41,8 @@ class Data:
     what lr shows, moved by up to `offset`;
     "laid": lr lies anywhere and ref on it as far as the tele photo reaches, as `dualsr upscale`
     lays it; "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR.
-    flips: along both axes. rotations: degrees, one of which is drawn.
+    flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
+    `SyntheticFlow`.
     """
 
     kind: str = "triplets"
@@ -51,6 +52,7 @@ class Data:
     border: int = 0
     flips: bool = True
     rotations: tuple[int, ...] = (0, 90, 180, 270)
+    reach: float = 12.0
 
     def __post_init__(self) -> None:
         _check(self.kind in KINDS, f"kind is one of {', '.join(KINDS)}")
@@ -60,6 +62,7 @@ class Data:
         _check(self.border >= 0, "border is 0 or more")
         _check({*self.rotations} <= {0, 90, 180, 270}, "rotations are 0, 90, 180 or 270")
         _check(len(self.rotations) > 0, "rotations have at least a 0")
+        _check(self.reach > 0, "reach is above 0")
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,8 @@ class Stage:
 
     rates: learning rates by the name of a part of the network, or "all"; what is not named is not
     trained. forward: what of the network runs, a name in `FORWARDS`. batch: samples of one step,
-    over all processes. clip: the largest norm of the gradients, 0 for any.
+    over all processes. clip: the largest norm of the gradients, 0 for any. copies: by the name of a
+    part that of another one, whose weights it has when the stage begins.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Stage:
     forward: str = "network"
     clip: float = 0.0
     betas: tuple[float, ...] = (0.9, 0.999)
+    copies: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(bool(_NAME.fullmatch(self.name)), "a stage's name has letters, digits and dashes")
@@ -153,8 +158,9 @@ class Stage:
 class Recipe:
     """name: as the command line knows it. architecture, settings: as for `build`; part: what of
     that network is trained and kept, all of it if empty. start: by a part's name the weights that
-    it starts from: "vgg16" or "vgg19", a model of the zoo or a file. ema: decay of the averaged
-    weights, 0 for none. source: what it follows, for the model's card.
+    it starts from: "vgg16" or "vgg19", "gradients" (see `start_from_gradients`), a model of the zoo
+    or a file. ema: decay of the averaged weights, 0 for none. source: what it follows, for the
+    model's card.
     """
 
     name: str
@@ -226,7 +232,7 @@ def changed(
     """A recipe with other sizes; what depends on them changes in proportion.
 
     iterations: of all stages together, dealt as before, with warm-ups, steps and beginnings. batch:
-    of each stage. patch: height and width, with offsets and border.
+    of each stage. patch: height and width, with offsets, border and reach.
     """
     share = 1.0 if iterations is None else iterations / recipe.iterations
     stages: list[Stage] = []
@@ -249,6 +255,7 @@ def _changed(stage: Stage, iterations: int, batch: int | None, patch: int | None
             patch=(patch, patch),
             offset=tuple(round(size * offset) for offset in data.offset),
             border=round(size * data.border),
+            reach=size * data.reach,
         )
     return dataclasses.replace(
         stage,

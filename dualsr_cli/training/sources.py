@@ -505,7 +505,8 @@ def _taken_again(
 
     def source(stage: Stage) -> Source:
         if stage.data.kind == "flow":
-            return SyntheticFlow(found, (stage.data.patch[0], stage.data.patch[1]), seed=seed)
+            size = stage.data.patch[0], stage.data.patch[1]
+            return SyntheticFlow(found, size, stage.data.reach, seed)
         return simulated(found, stage.data, settings, seed)
 
     samples: tuple[Inputs, ...] = ()
