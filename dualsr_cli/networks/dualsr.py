@@ -10,8 +10,11 @@ channels, and shuffles up once at the end. What the papers do best, it does at l
 - fusion by a mask (AWnet's equation 7, DCSR's adaptive fusion): detail is taken from the
   reference, not only offered to convolutions, as far as a mask says.
 
-sr = base + M (ref' - base) + residual, where base is LR so enlarged that reducing nearly gives it
-back, ref' the reference after the flow, M the mask, 0 wherever the reference shows nothing.
+sr = drawn + S enlarged(lr - reduced(drawn)), drawn = base + M (ref' - base) + residual, where base
+is LR so enlarged that reducing nearly gives it back, ref' the reference after the flow, M the mask,
+0 wherever the reference shows nothing. S, the share of a last step of back-projection, says how far
+the result shall be what LR shows: all of it where LR was merely reduced, little where LR's lens
+blurred it.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _CELL = 2  # LR pixels along the side of a cell
 _SLOPE = 0.1
 _FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
 _STEPS = 2  # of the enlargement's back-projection
-_ENLARGING = 2 + 4 * _STEPS  # LR pixels that the enlargement looks at
+_ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,15 @@ class DualSR(Network[Encoded]):
         self.flow = conv3x3(features, 2)
         self.after = nn.ModuleList(Block(features, config.domain) for _ in range(after))
         self.join = conv3x3(features, features)
+        self.share = conv3x3(features, _CELL**2)  # for each pixel of LR
         # For each pixel of the result three colours and the mask.
         self.tails = _per_scale(config, lambda cell: conv3x3(features, 4 * cell**2))
+        assert self.share.bias is not None
         with torch.no_grad():  # training begins near the enlarged photo
-            for tail in (self.flow, *self.tails.values()):
+            for tail in (self.flow, self.share, *self.tails.values()):
                 for parameter in tail.parameters():
                     parameter.mul_(0.1)
+            self.share.bias.fill_(-2.0)  # with little of the last step
 
     @property
     def scale(self) -> int:
@@ -170,7 +176,9 @@ class DualSR(Network[Encoded]):
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
         mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0)
-        return base + found[:, :3] + mask * detail[:, :3], {"weight": mask, "flow": flow}
+        drawn = base + found[:, :3] + mask * detail[:, :3]
+        share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
+        return _projected(drawn, lr, share), {"weight": mask, "flow": flow}
 
 
 class Domain(nn.Module):
@@ -246,12 +254,22 @@ def _enlarged(lr: torch.Tensor, scale: int) -> torch.Tensor:
     antialiased bicubic filter that photos are mostly reduced by.
     """
     size = (scale * lr.shape[2], scale * lr.shape[3])
-    photo = lr.float()  # half precision has no antialiased filter everywhere
-    base = F.interpolate(photo, size, mode="bicubic")
+    base = F.interpolate(lr.float(), size, mode="bicubic")
     for _ in range(_STEPS):
-        small = F.interpolate(base, lr.shape[2:], mode="bicubic", antialias=True)
-        base = base + F.interpolate(photo - small, size, mode="bicubic")
+        base = _projected(base, lr)
     return base.to(lr.dtype)
+
+
+def _projected(
+    drawn: torch.Tensor, lr: torch.Tensor, share: torch.Tensor | float = 1.0
+) -> torch.Tensor:
+    """A step of back-projection: (B, 3, s * H, s * W), of whose difference from LR (B, 3, H, W),
+    reduced, a share (B, 1, H, W), 0..1, is taken away.
+    """
+    precise = drawn.float()  # half precision has no antialiased filter everywhere
+    small = F.interpolate(precise, lr.shape[2:], mode="bicubic", antialias=True)
+    missing = F.interpolate((lr - small) * share, drawn.shape[2:], mode="bicubic")
+    return (precise + missing).to(drawn.dtype)
 
 
 def _beyond(reference: torch.Tensor, base: torch.Tensor) -> torch.Tensor:

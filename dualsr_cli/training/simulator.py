@@ -69,8 +69,8 @@ class SimulatorSettings:
     most wide pixels along both axes), as KeDuSR trains; "inside", it is a part of the truth, as
     SelfDZSR trains. on: share of the samples "beside" that have no offset. halved: share of the
     patches that are cut from halved photographs. taken: share of the plain wide photos whose truth
-    is what a wide lens takes at the result's resolution, less sharp than the tele photo, as where
-    photos are halved to measure on. candidates: of so many places that are drawn for a patch the
+    is a shot by `truth` at the result's resolution, less sharp than the tele photo, as where photos
+    are halved to measure on. candidates: of so many places that are drawn for a patch the
     one with the most detail is taken.
     """
 
@@ -81,10 +81,17 @@ class SimulatorSettings:
     offset: tuple[int, int] = (32, 96)
     on: float = 0.0
     halved: float = 0.5
-    taken: float = 0.5
+    taken: float = 0.8
     candidates: int = 2
-    # Half of the shots are photos that were merely reduced, as protocols reduce them.
-    wide: CameraSettings = field(default_factory=partial(CameraSettings, plain=0.5))
+    # Half of the shots are photos that were merely reduced, as protocols reduce them. The lenses of
+    # the others blur more than phones' photos are blurred after reducing them: else nothing would
+    # tell whether a slightly soft photo has lost its detail to a lens or to its own truth.
+    wide: CameraSettings = field(
+        default_factory=partial(CameraSettings, plain=0.5, lens=(0.3, 0.6))
+    )
+    truth: CameraSettings = field(
+        default_factory=partial(CameraSettings, plain=0.0, lens=(0.2, 1.0))
+    )
     tele: CameraSettings = field(default_factory=partial(CameraSettings, plain=0.5))
     view: ViewSettings = field(default_factory=ViewSettings)
 
@@ -257,7 +264,7 @@ class Simulator:
             return camera.exposed(seen, size, shot, 1.0, rng), scene
         truth = scene
         if rng.random() < self.settings.taken:
-            shot = camera.draw(replace(settings, plain=0.0), rng)
+            shot = camera.draw(self.settings.truth, rng)
             seen = camera.blurred(camera.linear(scene), shot, _field(rng), 1)
             truth = camera.exposed(seen, scene.shape[:2], shot, 1.0, rng)
         return camera.resized(truth, size), truth
