@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -253,8 +254,7 @@ def _enlarged(lr: torch.Tensor, scale: int) -> torch.Tensor:
     """(B, 3, s * H, s * W): bicubic, then steps of back-projection (Irani and Peleg, 1991), by the
     antialiased bicubic filter that photos are mostly reduced by.
     """
-    size = (scale * lr.shape[2], scale * lr.shape[3])
-    base = F.interpolate(lr.float(), size, mode="bicubic")
+    base = _bicubic(lr.float(), scale)
     for _ in range(_STEPS):
         base = _projected(base, lr)
     return base.to(lr.dtype)
@@ -268,8 +268,31 @@ def _projected(
     """
     precise = drawn.float()  # half precision has no antialiased filter everywhere
     small = F.interpolate(precise, lr.shape[2:], mode="bicubic", antialias=True)
-    missing = F.interpolate((lr - small) * share, drawn.shape[2:], mode="bicubic")
+    missing = _bicubic((lr - small) * share, drawn.shape[2] // lr.shape[2])
     return (precise + missing).to(drawn.dtype)
+
+
+def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
+    """(B, C, H, W) float32 -> (B, C, s * H, s * W), as `F.interpolate`'s, in half of its time.
+
+    At a whole scale the s^2 pixels that one becomes are filters of the same 5 x 5.
+    """
+    channels = image.shape[1]
+    around = F.pad(image, (2, 2, 2, 2), mode="replicate")
+    filters = _cubic_filters(scale).to(image.device).repeat(channels, 1, 1, 1)
+    with torch.autocast(image.device.type, enabled=False):  # of half precision nothing is lost here
+        return F.pixel_shuffle(F.conv2d(around, filters, groups=channels), scale)
+
+
+@cache
+def _cubic_filters(scale: int) -> torch.Tensor:
+    """(s^2, 1, 5, 5): Keys' cubic convolution with a = -0.75, row by row of the new pixels."""
+    places = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5
+    x = (torch.arange(-2, 3) - places[:, None]).abs()  # (s, 5), in old pixels
+    near = (1.25 * x - 2.25) * x**2 + 1
+    far = -0.75 * (((x - 5) * x + 8) * x - 4)
+    line = torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+    return torch.einsum("ky,lx->klyx", line, line).reshape(scale**2, 1, 5, 5).float()
 
 
 def _beyond(reference: torch.Tensor, base: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,11 @@ from dualsr_cli.networks import CELL, Inputs, Network, Outputs, Window, windows
 LEAST = 32
 """LR pixels: the side of the smallest window, which would else be nothing but margin."""
 
-MOST = 512
-"""LR pixels: larger windows save little of the margins and fit no cache."""
+MOST = 768
+"""LR pixels: larger windows save little of the margins."""
+
+_MOST_ANEW = 512
+"""LR pixels, where memory is not kept between windows: pages of larger ones cost what they save."""
 
 Found = TypeVar("Found")
 
@@ -45,8 +48,9 @@ def plan(network: Network[Any], inputs: Inputs, memory: int, taken: int = 0) -> 
         return float(taken + size * (held + needs.window * window))
 
     for tile in range(MOST, LEAST - 1, -CELL):
-        if bytes_of(tile) <= memory:
-            return tile, 2 * bytes_of(tile) <= memory  # kept memory lies in pieces
+        kept = 2 * bytes_of(tile) <= memory  # kept memory lies in pieces
+        if kept or (tile <= _MOST_ANEW and bytes_of(tile) <= memory):
+            return tile, kept
     raise UsageError(
         f"{width} x {height} pixels take about {bytes_of(LEAST) / 2**30:.1f} GiB of memory with "
         f"this model, and {memory / 2**30:.1f} GiB may be used: allow more by --max-memory, or "

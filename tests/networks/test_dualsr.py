@@ -131,6 +131,25 @@ def test_a_new_network_begins_at_the_enlarged_photo() -> None:
     assert (sr - base).abs().mean() < 0.1
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_where_nothing_is_drawn_the_enlargement_is_back_projected_bicubic(scale: int) -> None:
+    given = inputs(scale, (60, 74))
+    made = network(scale)
+    for tail in (made.share, *made.tails.values()):
+        for parameter in tail.parameters():
+            parameter.zero_()
+    size = (scale * given.lr.shape[2], scale * given.lr.shape[3])
+    expected = F.interpolate(given.lr, size, mode="bicubic")
+    # Two steps, and half of a third: a share of zero's sigmoid.
+    for share in (1.0, 1.0, 0.5):
+        small = F.interpolate(expected, given.lr.shape[2:], mode="bicubic", antialias=True)
+        expected += F.interpolate(share * (given.lr - small), size, mode="bicubic")
+    blank = replace(
+        given, ref=torch.zeros_like(given.ref), confidence=torch.zeros_like(given.ref[:, :1])
+    )
+    torch.testing.assert_close(made(blank).sr, expected, rtol=0, atol=2e-5)
+
+
 def test_every_parameter_of_the_scale_in_use_learns() -> None:
     torch.manual_seed(0)
     net = DualSR(SMALL).train()

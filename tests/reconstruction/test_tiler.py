@@ -129,7 +129,7 @@ def test_less_memory_means_smaller_windows(inputs: Inputs) -> None:
     network = Pasting()
     tiles = [plan(network, inputs, memory)[0] for memory in (1 << 30, 64 << 20, 32 << 20)]
     assert tiles == sorted(tiles, reverse=True)
-    assert tiles[0] == 512
+    assert tiles[0] == 768
     assert tiles[2] < 128
     held = 4 * (24 * 203 * 301 + 12 * 90 * 141)
     seen = min(tiles[2] + 8, 203) * min(tiles[2] + 8, 301)
