@@ -1,5 +1,6 @@
 """The bench: data sets as they lie, metrics, the papers' protocols and figures, and the report."""
 
+from dualsr_cli.benchmark._report_lines import counts_of, notes_of
 from dualsr_cli.benchmark.ablation_planning import find_ablation, plan_ablation
 from dualsr_cli.benchmark.ablations import ABLATIONS, Grid, Training, Variant, model_name
 from dualsr_cli.benchmark.layouts import (
@@ -73,6 +74,7 @@ __all__ = [
     "Variant",
     "as_tensor",
     "collect_pictures",
+    "counts_of",
     "dataset_root",
     "efficiency_by_size",
     "find_ablation",
@@ -86,6 +88,7 @@ __all__ = [
     "luma",
     "machine_facts",
     "model_name",
+    "notes_of",
     "plan_ablation",
     "plan_bench",
     "psnr",

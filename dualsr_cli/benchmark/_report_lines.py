@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
 from dualsr_cli.benchmark.pictures import HIGHER_IS_BETTER
 from dualsr_cli.benchmark.published import Figure
-from dualsr_cli.benchmark.results import Efficiency, Entry, Place, Table
+from dualsr_cli.benchmark.results import Efficiency, Entry, Place, Table, other_protocols
 from dualsr_cli.networks import ARCHITECTURES
 
 
@@ -153,13 +154,22 @@ def title_of(table: Table) -> str:
 
 
 def counts_of(table: Table) -> str:
-    """How many cases are scored, of how many."""
+    """How many cases are scored, of how many; for each row where they are not of one place."""
     if len({entry.place for entry in table.measured}) > 1:
-        return f"{len(table.rows)} results"
+        return _counts_of_rows(table)
     cases = len({row.case for row in table.rows})
     if cases >= table.expected:
-        return f"{cases} cases" if cases != 1 else "1 case"
+        return f"{cases} {_cases(cases)}"
     return f"{cases} of {table.expected} cases"
+
+
+def _counts_of_rows(table: Table) -> str:
+    counts = Counter(row.method for row in table.rows)
+    there = [entry for entry in table.measured if not entry.absent]
+    found = sorted({counts[entry.method] for entry in there}) or [0]
+    text = f"{found[0]} to {found[-1]}" if len(found) > 1 else f"{found[0]}"
+    missing = sum(entry.missing for entry in there)
+    return f"{text} {_cases(found[-1])} a row" + (f", {missing} missing" if missing else "")
 
 
 def notes_of(table: Table) -> list[str]:
@@ -171,6 +181,12 @@ def notes_of(table: Table) -> list[str]:
             "times there are of the papers' own machines."
         )
         notes += _disagreements(table)
+    if not table.title:
+        for protocol, papers in other_protocols(table.place, table.protocol).items():
+            names = " and ".join(ARCHITECTURES[paper].title for paper in papers)
+            notes.append(
+                f"The figures of {names} are by other rules: --protocol {protocol} shows them."
+            )
     for entry in table.measured:
         if entry.absent:
             notes.append(entry.absent)
@@ -185,6 +201,11 @@ def notes_of(table: Table) -> list[str]:
                 f"{entry.method} could not use the reference in {entry.refused} "
                 f"{_cases(entry.refused)}."
             )
+    if any(entry.efficiency and entry.efficiency.seconds for entry in table.measured):
+        notes.append(
+            "Time is each method's own: reading, scoring and the alignment of the two photos, "
+            "which is made once for all methods, are not in it."
+        )
     if any(entry.efficiency and entry.efficiency.operations for entry in table.measured):
         notes.append(
             "Operations are those of convolutions, matrix products and searches for matches, each "

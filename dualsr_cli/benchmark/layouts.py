@@ -35,6 +35,7 @@ __all__ = [
     "dataset_root",
     "find_cases",
     "load",
+    "natural",
 ]
 
 VARIABLE = "DUALSR_DATA"  # the folder that holds one folder a data set

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from dualsr_cli.errors import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,6 +32,7 @@ SSIM_MARGIN = 5  # pixels on each side that have no window of 11 around them
 SSIM_SIDE = 2 * SSIM_MARGIN + 1
 LPIPS_SIDE = 31  # pixels, the smallest image on which AlexNet's last layers have a place
 
+_TORCHVISION = "https://download.pytorch.org/models"
 _C1, _C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
 _WINDOW = cv2.getGaussianKernel(SSIM_SIDE, 1.5)
 _BAND = 64  # rows
@@ -145,7 +148,7 @@ def lpips_layers(
     import torch
     from lpips import normalize_tensor
 
-    network = _lpips_network(backbone, device)
+    network = load_lpips(backbone, device)
     found = []
     with torch.inference_mode():
         x, y = (network.scaling_layer(_signed(image, device)) for image in (result, truth))
@@ -179,8 +182,11 @@ def lpips_map(layers: Sequence[npt.NDArray[np.float32]], shape: tuple[int, int])
 
 
 @cache
-def _lpips_network(backbone: Backbone, device: str) -> Any:
-    """The package's network, built without its download; nothing changes it."""
+def load_lpips(backbone: Backbone, device: str) -> Any:
+    """The package's network, built without its download; nothing changes it.
+
+    Raises InputError where the weights are not there or not right.
+    """
     from lpips import LPIPS
 
     tensors = _WEIGHTS[backbone]()
@@ -204,7 +210,16 @@ def _alexnet() -> dict[str, torch.Tensor]:
 def _vgg16() -> dict[str, torch.Tensor]:
     from dualsr_cli.networks import pretrained_vgg
 
-    return pretrained_vgg("vgg16", ["relu5_3"]).state_dict()
+    try:
+        return pretrained_vgg("vgg16", ["relu5_3"]).state_dict()
+    except InputError as error:
+        if error.path.exists():
+            raise
+        raise InputError(
+            error.path,
+            f"is not there, and lpips-vgg needs it: get {_TORCHVISION}/{error.path.name} (553 MB) "
+            "and put it there, or leave lpips-vgg out",
+        ) from error
 
 
 _WEIGHTS = {"alex": _alexnet, "vgg": _vgg16}

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualsr_cli.benchmark.layouts import Case, load
+from dualsr_cli.benchmark.methods import Method, find_result
 from dualsr_cli.benchmark.metrics import Array, Map, levels, squared_error
 from dualsr_cli.benchmark.results import Row, Table
 from dualsr_cli.photos import read_photo
@@ -85,24 +86,38 @@ def take_picture(
 
 
 def collect_pictures(
-    folder: Path, tables: Sequence[Table], cases: Sequence[Case], most: int = 12
+    folder: Path,
+    tables: Sequence[Table],
+    cases: Sequence[Case],
+    methods: Sequence[Method] = (),
+    most: int = 12,
 ) -> list[Picture]:
-    """Pictures of the cases that are most worth it, of the results that were saved.
+    """Pictures of the cases that are most worth it, of the results that lie in files.
 
-    folder: what `Row.image` is relative to. cases: among them are those of the rows. Results that
-    were not saved, or have another size than the truth, are left out, and cases without any.
-    Raises InputError for a file that cannot be read.
+    folder: what `Row.image` is relative to. cases: among them are those of the rows. methods: those
+    of them with a folder of images made elsewhere are shown by those. Results that were not saved,
+    or have another size than the truth, are left out, and cases without any. Raises InputError for
+    a file that cannot be read.
     """
     known = {(case.part, case.scale, case.name): case for case in cases}
+    elsewhere = {method.name: method for method in methods if method.folder is not None}
     pictures = []
     for table in tables:
         for name in cases_to_show(table, most):
             key = table.part, table.scale, name
             case = known.pop(key, None)  # other protocols score the same images
-            saved = {row.method: row.image for row in table.rows if row.case == name and row.image}
-            if case is None or not saved or (truth := load(case).hr) is None:
+            if case is None:
                 continue
-            images = {method: read_photo(folder / path).pixels for method, path in saved.items()}
+            files = {
+                row.method: folder / row.image
+                if row.image
+                else find_result(elsewhere[row.method], case)
+                for row in table.rows
+                if row.case == name and (row.image or row.method in elsewhere)
+            }
+            if not files or (truth := load(case).hr) is None:
+                continue
+            images = {method: read_photo(path).pixels for method, path in files.items()}
             fitting = {
                 method: pixels
                 for method, pixels in images.items()

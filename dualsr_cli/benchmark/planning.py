@@ -13,7 +13,7 @@ from typing import Any
 
 import dualsr_cli
 from dualsr_cli import jobs
-from dualsr_cli.benchmark.layouts import Case, Problem, dataset_root, find_cases
+from dualsr_cli.benchmark.layouts import Case, Problem, dataset_root, find_cases, natural
 from dualsr_cli.benchmark.methods import (
     Method,
     Resources,
@@ -137,8 +137,15 @@ class Bench:
                 rows,
                 missing=missing,
                 parameters=self.parameters,
+                metrics=self.metrics,
             )
-        return tabulate(rows, expected=self.expected, missing=missing, parameters=self.parameters)
+        return tabulate(
+            rows,
+            expected=self.expected,
+            missing=missing,
+            parameters=self.parameters,
+            metrics=self.metrics,
+        )
 
     @property
     def parameters(self) -> dict[str, int | None]:
@@ -181,7 +188,7 @@ def plan_bench(
     part: str | None = None,
     scale: int | None = None,
     methods: Sequence[str] = (),
-    results: tuple[Path, str] | None = None,
+    results: Sequence[tuple[Path, str]] = (),
     protocols: Sequence[str] = (),
     metrics: Sequence[str] = METRICS,
     subset: Sequence[str] = (),
@@ -191,9 +198,10 @@ def plan_bench(
 ) -> Bench:
     """What `dualsr bench` was asked for, looked up and found to be possible.
 
-    methods: names; without any, and without results, `default_methods`. results: a folder of images
-    and what to call it. protocols: names; none: the data set's own. subset: names of cases, or
-    shell patterns. limit: how many cases at most. Raises UsageError, InputError.
+    methods: names; without any, and without results, `default_methods`. results: folders of images
+    and what to call each. protocols: names; none: the data set's own. subset: names of cases, or
+    shell patterns. limit: how many cases at most, and those that are missing before the last of
+    them. Raises UsageError, InputError.
     """
     check_words(protocols, metrics)
     resources = resolved(resources)
@@ -202,8 +210,7 @@ def plan_bench(
     )
     cases, scales = asked.cases, asked.expected
     chosen = [find_method(name) for name in dict.fromkeys(methods)]
-    if results:
-        chosen.append(results_method(*results))
+    chosen += [results_method(folder, name) for folder, name in results]
     skipped: list[str] = []
     if not chosen:
         chosen = default_methods(min(scales, default=2), skipped.append)
@@ -260,9 +267,12 @@ def choose_cases(
         raise UsageError(
             f"{dataset}'s part {without.part} has no truth to score against: choose another --part"
         )
-    cases = cases[:limit]
+    if limit is not None and limit <= len(cases):
+        cases = cases[:limit]
+        last = natural(cases[-1].name)
+        problems = [problem for problem in problems if natural(problem.name) < last]
     whole = limit is None and not subset
-    missing = [_missing_of(problem) for problem in problems] if limit is None else []
+    missing = [_missing_of(problem) for problem in problems]
     scales = Counter(case.scale for case in cases)
     if scales:
         scales[min(scales)] += found.missing if whole else len(missing)

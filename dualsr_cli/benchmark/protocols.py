@@ -19,6 +19,7 @@ from dualsr_cli.benchmark.metrics import (
     Map,
     Rounding,
     levels,
+    load_lpips,
     lpips_layers,
     lpips_map,
     lpips_value,
@@ -157,6 +158,16 @@ PROTOCOLS = {
     ),
 }
 """The protocols by name."""
+
+
+def load_metrics(metrics: Collection[str], device: str = "cpu") -> None:
+    """Load what `metrics` need, of which `score` then has it.
+
+    Raises InputError where LPIPS's weights are not there or not right.
+    """
+    for metric, backbone in _LPIPS.items():
+        if metric in metrics:
+            load_lpips(backbone, device)
 
 
 def score(

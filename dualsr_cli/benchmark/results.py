@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,8 +32,8 @@ class Row:
     without reading, the alignment that all methods share, and scoring. memory: bytes that it took
     at its peak, on a GPU there, beside what was held before (weights, photos); None too where
     several ran at once, or the system does not tell. operations: floating point operations of a
-    network, a multiply-add being two: those of convolutions and matrix products, but for the search
-    for matches.
+    network, a multiply-add being two: those of convolutions, matrix products and searches for
+    matches, each as the product of all its queries and keys.
 
     image: where the result lies as an 8-bit file, relative to the output folder; None: not saved.
     """
@@ -192,10 +192,12 @@ def tabulate(
     expected: Mapping[int, int],
     missing: Sequence[Missing] = (),
     parameters: Mapping[str, int | None] | None = None,
+    metrics: Collection[str] = METRICS,
 ) -> list[Table]:
     """A table for each data set, part, split, scale and protocol of the rows, in their order.
 
     expected: how many cases each method should have scored, by scale. parameters: of the methods.
+    metrics: those of the rows; what papers print of others is left out.
     """
     tables = []
     for place in dict.fromkeys(map(_place, rows)):
@@ -213,7 +215,7 @@ def tabulate(
                     )
                     for method in methods
                 ),
-                printed(dataset, part, split, scale, protocol),
+                printed(dataset, part, split, scale, protocol, metrics),
                 own,
                 tuple(lack for lack in missing if lack.protocol in ("", protocol)),
                 expected[scale],
@@ -231,10 +233,11 @@ def tabulate_ablation(
     *,
     missing: Sequence[Missing] = (),
     parameters: Mapping[str, int | None] | None = None,
+    metrics: Collection[str] = METRICS,
 ) -> list[Table]:
     """One table for each protocol, with all rows of the ablation in their order.
 
-    place: dataset, part, split and scale of the table.
+    place: dataset, part, split and scale of the table. metrics: as of `tabulate`.
     """
     tables = []
     for protocol in protocols:
@@ -251,7 +254,12 @@ def tabulate_ablation(
             replace(printed, place=plan.place)
             for plan in planned
             for printed in _printed(
-                [figure for figure in plan.figures if protocol_of(figure) == protocol], plan.method
+                [
+                    figure
+                    for figure in plan.figures
+                    if protocol_of(figure) == protocol and _is_of(figure, metrics)
+                ],
+                plan.method,
             )
         ]
         tables.append(
@@ -304,18 +312,46 @@ def efficiency_by_size(
     return [efficiency(group, (parameters or {}).get(group[0].method)) for group in groups]
 
 
-def printed(dataset: str, part: str, split: str, scale: int, protocol: str) -> tuple[Entry, ...]:
+def printed(
+    dataset: str,
+    part: str,
+    split: str,
+    scale: int,
+    protocol: str,
+    metrics: Collection[str] = METRICS,
+) -> tuple[Entry, ...]:
     """What papers print in their main comparisons, as far as they score by that protocol."""
-    if split != "test":
-        return ()
     figures = [
         figure
-        for figure in published_figures(dataset=dataset, part=part, setting="")
-        # A frame that is interpolated is of no scale.
-        if figure.scale in (None, scale) and protocol_of(figure) == protocol
+        for figure in _compared((dataset, part, split, scale))
+        if protocol_of(figure) == protocol and _is_of(figure, metrics)
     ]
-    entries = _printed(figures)
-    return tuple(entry for entry in entries if entry.scores)
+    return tuple(entry for entry in _printed(figures) if entry.scores)
+
+
+def other_protocols(place: Place, protocol: str) -> dict[str, list[str]]:
+    """By which others papers score at a place in their main comparisons, and which papers."""
+    found: dict[str, list[str]] = {}
+    for figure in _compared(place):
+        papers = found.setdefault(protocol_of(figure), [])
+        if figure.region and figure.paper not in papers:
+            papers.append(figure.paper)
+    return {name: papers for name, papers in found.items() if papers and name != protocol}
+
+
+def _compared(place: Place) -> list[Figure]:
+    """The figures of papers' main comparisons."""
+    dataset, part, split, scale = place
+    if split != "test":
+        return []
+    figures = published_figures(dataset=dataset, part=part, setting="")
+    # A frame that is interpolated is of no scale.
+    return [figure for figure in figures if figure.scale in (None, scale)]
+
+
+def _is_of(figure: Figure, metrics: Collection[str]) -> bool:
+    """Whether it is a score by one of the metrics, or no score at all."""
+    return not figure.region or figure.metric in metrics
 
 
 def protocol_of(figure: Figure) -> str:

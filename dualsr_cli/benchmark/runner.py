@@ -26,7 +26,7 @@ from dualsr_cli.benchmark.methods import (
 from dualsr_cli.benchmark.metrics import Array, levels
 from dualsr_cli.benchmark.pictures import collect_pictures
 from dualsr_cli.benchmark.planning import Bench, Work
-from dualsr_cli.benchmark.protocols import score
+from dualsr_cli.benchmark.protocols import load_metrics, score
 from dualsr_cli.benchmark.report import write_report
 from dualsr_cli.benchmark.results import Missing, Row, Table, efficiency_by_size
 from dualsr_cli.errors import DualsrError
@@ -36,6 +36,7 @@ from dualsr_cli.plain import json_types
 from dualsr_cli.reconstruction import restoring_memory
 
 _SCORING = 200  # bytes a pixel of the truth: result, maps and LPIPS
+_SCORING_VGG = 1700  # likewise, with LPIPS by VGG
 _MAKING = 600 << 20  # bytes: what enlarging without a network takes, with the libraries
 
 _SAMPLES: Recent[Sample] = Recent(4)  # more than are read ahead
@@ -56,7 +57,8 @@ class BenchTask:
     metrics: tuple[str, ...]
 
     def prepare(self) -> None:
-        """Load the networks. Raises UsageError, InputError."""
+        """Load the networks, LPIPS's among them. Raises UsageError, InputError."""
+        load_metrics(self.metrics, self.resources.device)
         for method in dict.fromkeys(work.method for work in self.work.values()):
             if method.kind == "network":
                 restorer_of(method, self.resources)
@@ -83,7 +85,8 @@ class BenchTask:
                 1.0,
                 self.resources.memory,
             )
-        return width * height * _SCORING + making
+        scoring = _SCORING_VGG if "lpips-vgg" in self.metrics else _SCORING
+        return width * height * scoring + making
 
     def read(self, item: jobs.Item) -> Sample:
         """The case. Raises InputError."""
@@ -209,15 +212,15 @@ def run_bench(
 def report_bench(bench: Bench, benched: Benched, folder: Path) -> list[Path]:
     """Write the report of a run beside its scores, see `write_report`; returns its files.
 
-    Its page shows the results that were saved as images. Raises OutputError, and InputError for an
-    image that cannot be read.
+    Its page shows the results that were saved as images, and those that were made elsewhere.
+    Raises OutputError, and InputError for an image that cannot be read.
     """
     if not benched.rows:
         return []
     return write_report(
         folder,
         benched.tables,
-        collect_pictures(folder, benched.tables, bench.cases),
+        collect_pictures(folder, benched.tables, bench.cases, bench.methods),
         sizes=efficiency_by_size(benched.rows, bench.parameters),
         facts=machine_facts(bench.resources.device),
     )

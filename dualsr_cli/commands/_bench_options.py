@@ -18,10 +18,30 @@ Methods = Annotated[
 ]
 
 Results = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         metavar="DIR",
-        help="Images that were made elsewhere: DIR/CASE.png, or DIR/CASE_anything.png.",
+        help="Images that were made elsewhere: DIR/CASE.png, or DIR/CASE_anything.png. Repeat it, "
+        "each with a --name.",
+        show_default=False,
+    ),
+]
+
+Names = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="What to call the method of --results, of each in their order.",
+        show_default=False,
+    ),
+]
+
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAMES",
+        help="Of psnr, ssim, lpips and lpips-vgg (by VGG16, whose 553 MB have to be got first).  "
+        "[default: the first three]",
         show_default=False,
     ),
 ]

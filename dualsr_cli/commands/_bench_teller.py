@@ -65,6 +65,13 @@ class BenchTeller:
             self.console.say(f"the tables as files, and a page to look at: {report[-1]}")
         return code
 
+    def tell_stop(self) -> int:
+        """Cases are missing, and nothing is scored for that; returns the exit code."""
+        tally = jobs.Tally(remaining=len(self.bench.work))
+        self._tell_problem(jobs.Problem("stopped at the first failure, as asked", "stopped"))
+        self._tell_summary(tally)
+        return 1
+
     def _tell(self, result: jobs.Result) -> None:
         work = self.bench.work[result.item.name]
         if result.problem:
@@ -115,25 +122,19 @@ class BenchTeller:
         self.console.error(problem.sentence)
 
     def _tell_table(self, table: Table) -> None:
-        from dualsr_cli.benchmark import terminal_table
+        from dualsr_cli.benchmark import counts_of, notes_of, terminal_table
 
-        cases = len({row.case for row in table.rows})
         place = ", ".join(part for part in (table.dataset, table.part, table.split) if part)
-        of = f" of {table.expected}" if cases < table.expected else ""
         scale = f", x{table.scale}" if table.scale else ""
         if table.title:
             self.console.result(table.title)
         self.console.result(
             f"{place or 'several data sets'}{scale}, by {table.protocol}: "
-            f"means of {cases}{of} case{'s' if of or cases != 1 else ''}"
+            f"means of {counts_of(table)}"
         )
         self.console.styled_table(*terminal_table(table), words=2)
-        for entry in table.measured:
-            if entry.absent:
-                self.console.result(entry.absent)
-            elif entry.missing > table.least_missing(entry):
-                lacking = f"{entry.missing} of {table.expected} cases"
-                self.console.result(f"{entry.method} lacks {lacking}: its means are of the rest")
+        for note in notes_of(table):
+            self.console.result(note)
         name = self.bench.ablation and self.bench.ablation.name
         for entry in table.entries:
             if not entry.absent:

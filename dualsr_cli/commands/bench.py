@@ -16,6 +16,8 @@ from dualsr_cli.commands._bench_options import (
     Ablation,
     Jobs,
     Methods,
+    Metrics,
+    Names,
     Output,
     Protocols,
     Recipes,
@@ -59,18 +61,9 @@ def bench(
     ] = None,
     method: Methods = None,
     results: Results = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What to call the method of --results.")
-    ] = None,
+    name: Names = None,
     protocol: Protocols = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAMES",
-            help="Of psnr, ssim, lpips and lpips-vgg.  [default: the first three]",
-            show_default=False,
-        ),
-    ] = None,
+    metric: Metrics = None,
     ablation: Ablation = None,
     write_recipes: Recipes = None,
     compact: Annotated[
@@ -141,13 +134,14 @@ def bench(
     with the source; --list tells of them, and what else there is to choose. FOLDER gets the scores
     of each case, which a manifest remembers (killed and started again, the same command goes on),
     and the tables: results.csv, cases.csv, results.json, results.md, results.tex and index.html, a
-    page to look at.
+    page to look at. The tables hold the methods of this command: name all that are to be compared.
 
     \b
     Examples:
       dualsr bench
       dualsr bench --dataset dusr-real --root ~/data --method bicubic,detail-transfer
-      dualsr bench --dataset dusr-real --root ~/data --results out --name Real-ESRGAN
+      dualsr bench --dataset dusr-real --root ~/data --results out --name Real-ESRGAN --method
+      bicubic
       dualsr bench --dataset city100 --root ~/data --part nikon --limit 5 -o nikon
       dualsr bench --ablation dm3net-pruning --method dm3net-mine --root ~/data
       dualsr bench --ablation sddusr-tokens --write-recipes recipes
@@ -158,8 +152,9 @@ def bench(
         return tell_choices(console)
     if write_recipes is not None:
         return _write_recipes(console, ablation, write_recipes, compact)
-    if (results is None) != (name is None):
-        raise UsageError("--results and --name belong together: give both or none")
+    folders, titles = results or [], name or []
+    if len(folders) != len(titles):
+        raise UsageError("--results and --name belong together: give each folder a name")
     if ray_address and engine is EngineName.local:
         raise UsageError("--ray-address is for --engine ray: add that")
     from dualsr_cli.benchmark import (
@@ -187,9 +182,9 @@ def bench(
     }
     makers = _names(method)
     if ablation is None:
-        made = (results, name) if results and name else None
+        made = list(zip(folders, titles, strict=True))
         plan = plan_bench(dataset or "sample", root, methods=makers, results=made, **asked)
-    elif results or len(makers) > 1:
+    elif folders or len(makers) > 1:
         raise UsageError("an ablation varies one model: name one by --method, and no --results")
     else:
         maker = makers[0] if makers else None
@@ -199,6 +194,8 @@ def bench(
     teller.tell_plan()
     if dry_run:
         return tell_dry_run(console, plan, folder, overwrite)
+    if plan.missing and not keep_going:
+        return teller.tell_stop()
 
     def worker(task: jobs.Task) -> jobs.Engine:
         room = memory or default_memory()

@@ -118,7 +118,7 @@ def no_network() -> Iterator[None]:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("tried to reach a network")
 
-    metrics._lpips_network.cache_clear()
+    metrics.load_lpips.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.hub, "load_state_dict_from_url", refuse)
         patch.setattr(torch.hub, "download_url_to_file", refuse)

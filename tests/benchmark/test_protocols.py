@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -243,5 +244,7 @@ def test_vgg_is_taken_only_where_it_lies(
     images: tuple[Numbers, Numbers], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"vgg16-397923af\.pth does not exist: allow its download"):
+    place = rf"{re.escape(str(tmp_path))}.*vgg16-397923af\.pth is not there"
+    told = rf"{place}.*: get https://\S+/vgg16-397923af\.pth \(553 MB\) and put it there, or leave"
+    with pytest.raises(InputError, match=told):
         score(*images, None, "half-size", metrics=["lpips-vgg"])

@@ -13,15 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dualsr_cli.benchmark import notes_of
 from dualsr_cli.benchmark.pictures import TRUTH, Picture
 from dualsr_cli.benchmark.published import published_figures
 from dualsr_cli.benchmark.report import terminal_table, write_report
-from dualsr_cli.benchmark.results import Table, efficiency_by_size
+from dualsr_cli.benchmark.results import Table, efficiency_by_size, tabulate
 from dualsr_cli.errors import OutputError
 
 sys.path.append(str(Path(__file__).parent))
 
-from example_tables import PSNR, paper_table, psnr_table
+from example_tables import PSNR, paper_table, psnr_table, row
 
 FACTS = {"Processor": "two cores", "torch": "2.6"}
 
@@ -144,7 +145,24 @@ def test_markdown_puts_paper_and_ours_side_by_side(written: Path) -> None:
     assert "dm3net lacks 1 case that others have" in text
     assert "0003 is missing: 0003.png is damaged" in text
     assert "do not measure it alike" in text
+    assert "the alignment of the two photos, which is made once for all methods, are not in" in text
     assert "two cores" in text
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        ("ttsr", ["The figures of DCSR are by other rules: --protocol dcsr-x4 shows them."]),
+        ("dcsr-x4", []),
+    ],
+)
+def test_a_table_names_the_rules_of_figures_that_are_not_in_it(
+    protocol: str, told: list[str]
+) -> None:
+    of = {"dataset": "cufed5", "part": "L1", "scale": 4, "protocol": protocol}
+    (table,) = tabulate([replace(row("bicubic", "000", 25), **of)], expected={4: 1})  # type: ignore[arg-type]
+    assert bool(table.printed) == (not told)
+    assert [note for note in notes_of(table) if "rules" in note] == told
 
 
 def test_latex_has_as_many_cells_in_each_row(written: Path) -> None:

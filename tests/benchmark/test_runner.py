@@ -103,7 +103,16 @@ def test_a_tables_numbers_are_those_of_the_formulas(dusr_real: Path, tmp_path: P
 
 @pytest.mark.parametrize(
     ("dataset", "whole"),
-    [("cufed5", True), ("vimeo90k", True), ("camerafusion", False), ("city100", False)],
+    [
+        ("realmcvsr-real", False),
+        ("camerafusion", False),
+        ("drealsr", False),
+        ("cufed5", True),
+        ("vimeo90k", True),
+        ("kitti", True),
+        ("light-field", True),
+        ("city100", False),
+    ],
 )
 def test_other_layouts(tmp_path: Path, dataset: str, whole: bool) -> None:
     """whole: the reference shows all of the photo, or another one: there is no corner."""
@@ -120,9 +129,7 @@ def test_other_layouts(tmp_path: Path, dataset: str, whole: bool) -> None:
         expected = score(np.asarray(eight), sample.hr.pixels, box, table.protocol, metrics=["psnr"])
         assert rows[case.name].scores == expected
     regions = {region for region, _ in table.columns}
-    assert regions == (
-        {"full", "center", "corner"} if dataset in ("camerafusion", "city100") else {"full"}
-    )
+    assert regions == ({"full"} if whole else {"full", "center", "corner"})
 
 
 def test_killed_and_started_again(dusr_real: Path, tmp_path: Path) -> None:
@@ -159,7 +166,7 @@ def test_images_that_are_kept_score_the_same_as_results(dusr_real: Path, tmp_pat
     folder = (tmp_path / "a" / image).parent
     (folder / "0026_0066.png").unlink()
     peer = planned(
-        "dusr-real", dusr_real, (), results=(folder, "Peer"), protocols=("selfdzsr", "dcsr")
+        "dusr-real", dusr_real, (), results=[(folder, "Peer")], protocols=("selfdzsr", "dcsr")
     )
     assert [method.name for method in peer.methods] == ["Peer"]
     assert [(lack.case, lack.code, lack.method) for lack in peer.missing] == [
@@ -206,6 +213,20 @@ def test_a_case_without_its_partner_is_missing(own: Path, tmp_path: Path) -> Non
     assert [entry.missing for entry in table.measured] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("lacking", "limit", "missing"),
+    [("0010_0000", 1, ["0010_0000"]), ("0026_0066", 1, []), ("0026_0066", 2, ["0026_0066"])],
+)
+def test_a_limit_hides_no_missing_case_on_its_way(
+    own: Path, lacking: str, limit: int, missing: list[str]
+) -> None:
+    (own / f"DuSR-Real/test/Ref_SIFT/{lacking}.png").unlink()
+    bench = planned("dusr-real", own, limit=limit)
+    assert {case.name for case in bench.cases} == {"0010_0000", "0026_0066"} - {lacking}
+    assert [lack.case for lack in bench.missing] == missing
+    assert bench.expected == {2: 1 + len(missing)}
+
+
 def test_equal_images_are_infinitely_good_also_when_read_again(tmp_path: Path) -> None:
     flat = np.full((64, 96, 3), 99, np.uint8)
     for name, pixels in (("HR", flat), ("LR", half(flat)), ("Ref", flat[8:40, 8:72])):
@@ -242,7 +263,7 @@ def test_what_cannot_be_asked_for(dusr_real: Path, tmp_path: Path) -> None:
         ({"metrics": ["fid"]}, "no metric 'fid': choose psnr, ssim, "),
         ({"methods": ("nearest",)}, "no method 'nearest'"),
         ({"subset": ["x*"]}, "no case that fits 'x"),
-        ({"results": (tmp_path, "bicubic")}, "two methods are called bicubic"),
+        ({"results": [(tmp_path, "bicubic")]}, "two methods are called bicubic"),
         ({"part": "x"}, "no part 'x'"),
     ):
         with pytest.raises(UsageError, match=sentence):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dualsr_cli import jobs
 from dualsr_cli.benchmark import PROTOCOLS
 
 from ..benchmark.miniatures import MINIATURES
@@ -74,22 +80,131 @@ def test_a_data_set_is_scored_and_broken_cases_are_told(
     assert any(line.startswith("KeDuSR") and "DM3Net, table 2" in line for line in lines)
 
 
-def test_results_of_a_peer_go_to_the_default_folder(
+def test_results_of_peers_go_to_the_default_folder_and_its_page(
     dualsr: Run, dusr_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DUALSR_DATA", str(tmp_path / "data"))
     shutil.copytree(dusr_real, tmp_path / "data" / "dusr-real")
     truth = dusr_real / "DuSR-Real" / "test" / "HR"
+    shutil.copytree(truth, tmp_path / "peer, too")
     code, out, err = dualsr(
         "bench", "--dataset", "dusr-real", "--results", truth, "--name", "Oracle",
-        "--metric", "psnr", "--subset", "0010*",
+        "--results", "peer, too", "--name", "Peer", "--metric", "psnr", "--subset", "0010*",
     )  # fmt: skip
-    assert code == 0 and "1 done" in err
-    oracle = next(line.split() for line in out.splitlines() if line.startswith("Oracle"))
-    assert oracle.count("∞") == 3
-    scores = tmp_path / "bench-dusr-real" / "dusr-real-test-x2" / "kedusr" / "Oracle"
+    assert code == 0 and "2 done" in err
+    _, _, oracle, peer, *_ = (line.split() for line in out.splitlines())
+    assert (oracle[:2], peer[:2]) == (["Oracle", "measured"], ["Peer", "measured"])
+    assert oracle.count("∞") == peer.count("∞") == 3
+    folder = tmp_path / "bench-dusr-real"
+    scores = folder / "dusr-real-test-x2" / "kedusr" / "Oracle"
     assert [path.name for path in scores.iterdir()] == ["0010_0000.json"]
+    found = re.search(r'id="data">(.*)</script>', (folder / "index.html").read_text("utf-8"))
+    assert found
+    (shown,) = json.loads(found[1])["pictures"]
+    assert list(shown["images"]) == ["Oracle", "Peer", "truth"]
+
+
+def test_only_what_was_asked_for_is_in_the_tables(
+    dualsr: Run, dusr_real: Path, tmp_path: Path
+) -> None:
+    asked = words(dusr_real, "--method", "bicubic", "--limit", 1, "--metric", "psnr")
+    code, out, _ = dualsr(*asked, "-o", tmp_path)
+    files = [tmp_path / name for name in ("results.csv", "results.md", "results.tex", "index.html")]
+    texts = [out, *(path.read_text("utf-8") for path in files)]
+    texts.append(json.dumps(json.loads((tmp_path / "results.json").read_text("utf-8"))["tables"]))
+    assert code == 0
+    for text in texts:
+        shown = re.sub("<script.*</script>", "", text, flags=re.DOTALL)
+        tables = shown.partition("Machine and versions")[0].lower()
+        assert "psnr" in tables and "ssim" not in tables and "lpips" not in tables
+
+
+def test_a_missing_partner_stops_what_is_to_stop(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, valid_event: ValidEvent
+) -> None:
+    root = Path(shutil.copytree(dusr_real, tmp_path / "own"))
+    (root / "DuSR-Real" / "test" / "Ref_SIFT" / "0010_0000.png").unlink()
+    asked = words(root, "--method", "bicubic", "--limit", 1, "--metric", "psnr")
+    code, out, err = dualsr(*asked, "-o", tmp_path / "out", "--stop-at-failure", "--json")
+    events = [valid_event(line) for line in out.splitlines()]
+    assert [event["event"] for event in events] == ["unscored", "batch"]
+    assert code == 1 and events[0]["case"] == "0010_0000" and events[1]["remaining"] == 1
+    assert "0010_0000.png has no partner" in err and "stopped at the first failure" in err
+    code, out, _ = dualsr(*asked, "-o", tmp_path / "out")
+    assert code == 3 and "means of 1 of 2 cases" in out
+
+
+def test_weights_that_are_not_there_end_a_run_before_its_first_image(
+    dualsr: Run, dusr_real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
+    asked = words(dusr_real, "--method", "bicubic", "--metric", "psnr,lpips-vgg")
+    code, _, err = dualsr(*asked, "-o", tmp_path / "out")
+    assert code == 1 and err.count("vgg16-397923af.pth (553 MB) and put it there") == 1
+    assert "0 done, 2 not come to" in err
+
+
+@pytest.mark.parametrize(("more", "expected"), [((), (1, 3 << 30)), (("--jobs", 2), (2, 3 << 30))])
+def test_what_works_is_one_process_beside_this_one(
+    dualsr: Run,
+    dusr_real: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: tuple[object, ...],
+    expected: tuple[int, int],
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def local(task: jobs.Task, count: int, memory: int) -> jobs.Engine:
+        asked.append((count, memory))
+        return jobs.InlineEngine(task)
+
+    monkeypatch.setattr(jobs, "LocalEngine", local)
+    wanted = words(dusr_real, "--method", "bicubic", "--metric", "psnr", "--max-memory", "3G")
+    assert dualsr(*wanted, "--limit", 1, "-o", tmp_path, *more)[0] == 0
+    assert asked == [expected]
+
+
+KILLED = """
+import os, signal, sys
+from dualsr_cli import commands
+from dualsr_cli.console import Console
+
+emit, scored = Console.emit_json, []
+
+def killed(self, event):
+    emit(self, event)
+    scored.extend([event] if event["event"] == "scored" else [])
+    if len(scored) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Console.emit_json = killed
+commands.run(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_in_the_middle_it_goes_on_to_the_same_bytes(
+    dualsr: Run, dusr_real: Path, tmp_path: Path
+) -> None:
+    """The one that is killed has its worker in another process."""
+    asked = words(dusr_real, "--method", "bicubic,lanczos", "--metric", "psnr", "--save-images")
+    asked += ["--json", "-o"]
+    command = [sys.executable, "-c", KILLED, *map(str, asked), str(tmp_path / "part")]
+    killed = subprocess.run(command, check=False, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert dualsr(*asked, tmp_path / "whole")[0] == 0
+    code, out, _ = dualsr(*asked, tmp_path / "part")
+    states = [event["state"] for event in named(list(map(json.loads, out.splitlines())), "scored")]
+    assert (code, states) == (0, ["unchanged"] * 3 + ["done"])
+
+    def made(folder: Path) -> dict[str, bytes]:
+        files = (folder / "dusr-real-test-x2").rglob("*.*")
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+    assert len(made(tmp_path / "whole")) == 8
+    assert made(tmp_path / "part") == made(tmp_path / "whole")
 
 
 def test_names_repeated_or_with_commas_also_from_a_file(
@@ -114,6 +229,7 @@ def test_names_repeated_or_with_commas_also_from_a_file(
     [
         (("--method", "bicubic,nearest"), "there is no method 'nearest': choose among bicubic"),
         (("--results", "x"), "--results and --name belong together"),
+        (("--results", "x", "--results", "y", "--name", "X"), "give each folder a name"),
         (("--protocol", "mine"), "there is no protocol 'mine': choose kedusr"),
         (("--part", "sony"), "dusr-real has no part 'sony'"),
         (("--max-memory", "much"), "--max-memory much is no size"),
@@ -203,6 +319,29 @@ def test_an_ablation_from_its_recipes_to_its_table(
     assert [mean["method"] for mean in means] == [
         f"variance {variance}" for variance in (0, 0.001, 0.01)
     ]
+
+
+@pytest.mark.parametrize(
+    ("ablation", "datasets", "rows"),
+    [("awnet-parallax", ("light-field", "kitti"), 8), ("selfdzsr-cameras", ("drealsr",), 4)],
+)
+def test_rows_of_several_places_count_their_own_cases(
+    dualsr: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ablation: str,
+    datasets: tuple[str, ...],
+    rows: int,
+) -> None:
+    monkeypatch.setenv("DUALSR_DATA", str(tmp_path))
+    for dataset in datasets:
+        MINIATURES[dataset](tmp_path / dataset)
+    asked = ["bench", "--ablation", ablation, "--method", "bicubic", "--metric", "psnr"]
+    code, out, _ = dualsr(*asked, "--limit", 1, "-o", tmp_path / "out")
+    assert code == 0 and out.splitlines()[1].endswith(": means of 1 case a row")
+    assert out.count(" measured ") == rows
+    text = (tmp_path / "out" / "results.md").read_text("utf-8")
+    assert "\n1 case a row.\n" in text
 
 
 def test_without_data_it_says_where_they_are_got(
