@@ -175,10 +175,9 @@ def _made(
 def _not_trained(name: str, variant: Variant) -> str:
     grid, training, own = ABLATIONS[name], variant.training, model_name(name, variant)
     assert training is not None
-    dataset, part, scale = grid.of(variant)
+    dataset, part, _ = grid.of(variant)
     if training.dataset == "":
-        # Halved pairs teach a scale of 2 alone.
-        data = f"--data DIR --kind {'pairs' if scale in (None, 2) else 'photos'}"
+        data = "--data DIR --kind pairs"
     else:
         of = f" --part {part}" if part and training.dataset is None else ""
         data = f"--dataset {training.dataset or dataset}{of} --data DIR"

@@ -121,6 +121,7 @@ _L1: Mapping[str, Any] = {  # DCSR-l1
     "without": ("blurred-l1", "contextual", "fidelity"),
     "added": ({"loss": "l1"},),
 }
+_WHOLE_OF_CUFED5 = {"patch": (40, 40)}  # its training photos have 160 pixels a side
 _EDSR: Mapping[str, Any] = {  # as its paper has it, as far as AWnet's data go
     "name": "upscale",
     "iterations": 300000,
@@ -367,13 +368,15 @@ ABLATIONS: Mapping[str, Grid] = {
     "dcsr-fusion": Grid(
         "dcsr",
         "section 4.3.3, table 4",
-        "how the reference's features are fused; photos to train on are one's own",
+        "how the reference's features are fused",
         "dcsr",
         "cufed5",
         tuple(
             Variant(
                 label,
-                training=Training("dcsr", {"scale": 4, "fusion": fusion}, **_L1, dataset=""),
+                training=Training(
+                    "dcsr", {"scale": 4, "fusion": fusion}, **_L1, data=_WHOLE_OF_CUFED5
+                ),
             )
             for label, fusion in (
                 ("element-wise summation", "sum"),

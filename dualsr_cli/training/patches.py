@@ -44,22 +44,27 @@ class Case(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Triplet:
-    """A `Case` in memory. confidence: (s h, s w) bytes, of the alignment that laid `ref`."""
+    """A `Case` in memory. confidence: (s h, s w) bytes, of the alignment that laid `ref`.
+
+    center: (h, w, 3), what `ref` shows at the resolution of lr, where that is another photo, which
+    has no place on lr (CUFED5); `box` is all of it then.
+    """
 
     lr: Rgb
     ref: Rgb
     box: Box
     hr: Rgb | None = None
     confidence: Bytes | None = None
+    center: Rgb | None = None
 
 
 def scale_of(case: Case) -> int:
     """Pixels of ref for each of lr. Raises ValueError for sizes that do not fit."""
     top, left, bottom, right = case.box
-    height, width = case.lr.shape[:2]
+    height, width = _seen(case).shape[:2]
     s: int = case.ref.shape[0] // max(bottom - top, 1)
     fits = case.ref.shape[:2] == (s * (bottom - top), s * (right - left)) and (
-        case.hr is None or case.hr.shape[:2] == (s * height, s * width)
+        case.hr is None or case.hr.shape[:2] == tuple(s * side for side in case.lr.shape[:2])
     )
     if not (0 <= top < bottom <= height and 0 <= left < right <= width) or s < 1 or not fits:
         truth = "no truth" if case.hr is None else f"a truth of {case.hr.shape[:2]}"
@@ -107,7 +112,8 @@ class Same:
 
     patch: height and width, LR pixels. offset: least and greatest step down and right of what the
     reference shows; DCSR's 30 pixels of it are 15 of LR. Without, `ref` lies on `lr` and there is
-    no `center`. border: LR pixels between patch and the box's sides. (DCSR, published training.)
+    no `center`. border: LR pixels between patch and the box's sides. Of another photo it is the
+    part at the same place. (DCSR, published training.)
     """
 
     patch: tuple[int, int] = (128, 128)
@@ -117,7 +123,10 @@ class Same:
     def __call__(self, case: Case, rng: np.random.Generator) -> Inputs:
         top, left, bottom, right = case.box
         inner = top + self.border, left + self.border, bottom - self.border, right - self.border
-        place = _place(rng, inner, self.patch)
+        height, width = case.lr.shape[:2]
+        place = _place(
+            rng, (inner[0], inner[1], min(inner[2], height), min(inner[3], width)), self.patch
+        )
         step = rng.integers(self.offset[0], self.offset[1] + 1)
         cut = _cut(case, place, _within(place + step, inner, self.patch), self.patch)
         return cut if self.offset[1] else replace(cut, center=None)
@@ -129,7 +138,7 @@ class Laid:
 
     Elsewhere `ref` is the patch itself, enlarged, and `confidence` 0. Of several references the
     first one is laid. patch: height and width, LR pixels. border: between patch and the sides of
-    LR. `offset` says nothing here.
+    LR. `offset` says nothing here. Raises ValueError for another photo, which lies nowhere.
     """
 
     patch: tuple[int, int] = (128, 128)
@@ -137,6 +146,8 @@ class Laid:
     border: int = 0
 
     def __call__(self, case: Case, rng: np.random.Generator) -> Inputs:
+        if _center(case) is not None:
+            raise ValueError("its reference is another photo, which has no place on it")
         s, b = scale_of(case), self.border
         bottom, right = np.array(case.lr.shape[:2]) - b
         place = _place(rng, (b, b, int(bottom), int(right)), self.patch)
@@ -245,7 +256,7 @@ class Patches:
 
 def turned(case: Case, quarters: int, mirrored: bool = False) -> Triplet:
     """A case turned to the left by quarters, then mirrored left to right; views, no copies."""
-    height, width = case.lr.shape[:2]
+    height, width = _seen(case).shape[:2]
     top, left, bottom, right = case.box
     for _ in range(quarters % 4):  # the right side comes to the top
         top, left, bottom, right = width - right, top, width - left, bottom
@@ -257,13 +268,14 @@ def turned(case: Case, quarters: int, mirrored: bool = False) -> Triplet:
         view = np.rot90(image, quarters % 4)
         return view[:, ::-1] if mirrored else view
 
-    hr, known = case.hr, _confidence(case)
+    hr, known, center = case.hr, _confidence(case), _center(case)
     return Triplet(
         seen(case.lr),
         seen(case.ref),
         (top, left, bottom, right),
         None if hr is None else seen(hr),
         None if known is None else seen(known),
+        None if center is None else seen(center),
     )
 
 
@@ -278,7 +290,8 @@ def cut(cases: Sequence[Case], data: Data, seed: int = 0, per_case: int = 50) ->
     cutter = CUTTERS[data.reference](patch, offset, data.border)
     if data.kind == "pairs":
         cases = [
-            Triplet(case.lr, case.ref, case.box, confidence=_confidence(case)) for case in cases
+            Triplet(case.lr, case.ref, case.box, None, _confidence(case), _center(case))
+            for case in cases
         ]
     return Patches(cases, cutter, seed, per_case, data.flips, data.rotations)
 
@@ -327,19 +340,30 @@ def _cut(case: Case, place: Place, key: Place, patch: tuple[int, int]) -> Inputs
     known = _confidence(case)
     ref, *more = references(window(case.ref, corner, large))
     sure = torch.ones_like(ref[:, :1])
+    box = np.concatenate([key - place, key - place + patch])
     return Inputs(
         tensor(window(case.lr, place, patch)),
         ref,
-        torch.from_numpy(np.concatenate([key - place, key - place + patch])[None]),
+        torch.from_numpy((box if _center(case) is None else np.zeros_like(box))[None]),
         None if case.hr is None else tensor(window(case.hr, s * place, large)),
         tuple(more),
-        center=tensor(window(case.lr, key, patch)),
+        center=tensor(window(_seen(case), key, patch)),
         confidence=sure if known is None else tensor(window(known, corner, large)[..., None]),
     )
 
 
 def _confidence(case: Case) -> Bytes | None:
     return case.confidence if isinstance(case, Triplet) else None
+
+
+def _center(case: Case) -> Rgb | None:
+    return case.center if isinstance(case, Triplet) else None
+
+
+def _seen(case: Case) -> Rgb:
+    """What `box` lies in: LR, or the other photo that the reference is."""
+    center = _center(case)
+    return case.lr if center is None else center
 
 
 def window(pixels: Bytes, corner: Place, size: tuple[int, int]) -> Bytes:

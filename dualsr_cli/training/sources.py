@@ -276,7 +276,9 @@ def _way(stage: Stage, kind: str) -> str:
     if stage.data.kind == "flow":
         raise UsageError(f"the stage {stage.name} learns flow from photographs: give --kind photos")
     if kind != "pairs":
-        return "case"
+        # Networks that search for matches need no reference that lies on the photo.
+        searched = stage.data.offset[1] > 0 or stage.data.reference == "inside"
+        return "searched" if searched and stage.data.reference != "laid" else "case"
     if stage.data.kind == "pairs":
         return "real"
     return "telephoto" if stage.data.reference == "inside" else "half"
@@ -298,7 +300,10 @@ def _of_pair(wide_file: Path, tele_file: Path, way: str, scale: int) -> Triplet:
 
 
 def _of_case(case: DatasetCase, way: str, scale: int) -> Triplet:
-    """A data set's case; a reference that lies freely is aligned as in `dualsr upscale`."""
+    """A data set's case; a reference that lies freely is aligned as in `dualsr upscale`.
+
+    But not where it is another photo that is only to be searched for matches.
+    """
     if case.scale != scale:
         raise ValueError(f"its scale is {case.scale}, and the network's is {scale}")
     sample = load(case)
@@ -306,6 +311,10 @@ def _of_case(case: DatasetCase, way: str, scale: int) -> Triplet:
         lr = bytes_of(sample.lr)
         return Triplet(lr, bytes_of(sample.hr), (0, 0, *lr.shape[:2]))
     hr = None if sample.hr is None else bytes_of(sample.hr)
+    if way == "searched" and sample.center is not None:
+        center = bytes_of(sample.center)
+        box = (0, 0, *center.shape[:2])
+        return Triplet(bytes_of(sample.lr), bytes_of(sample.refs[0]), box, hr, center=center)
     if sample.registration == "free" or sample.box is None:
         aligned = align(_bytes(sample.lr), _bytes(sample.refs[0]))
         if aligned.swapped:
@@ -374,7 +383,7 @@ def _stored(item: _Item, way: str, scale: int, cache: Path) -> Path:
         return folder
     except (OSError, ValueError):  # not there yet, or not what was written
         made = item.make(way, scale)
-    parts = {name: getattr(made, name) for name in ("lr", "ref", "hr", "confidence")}
+    parts = {name: getattr(made, name) for name in ("lr", "ref", "hr", "confidence", "center")}
     for name, pixels in (parts | {"box": np.array(made.box)}).items():  # the box says that all is
         if pixels is not None:
             with atomic_writer(folder / f"{name}.npy") as file:
@@ -397,13 +406,13 @@ def _mapped(folder: Path) -> Triplet:
     lr, ref = (
         np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in ("lr", "ref")
     )
-    hr, confidence = (
+    hr, confidence, center = (
         np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False)
         if (folder / f"{name}.npy").exists()
         else None
-        for name in ("hr", "confidence")
+        for name in ("hr", "confidence", "center")
     )
-    return Triplet(lr, ref, (top, left, bottom, right), hr, confidence)
+    return Triplet(lr, ref, (top, left, bottom, right), hr, confidence, center)
 
 
 def _fitting(shelf: Shelf, stage: Stage, seed: int, left_out: list[str]) -> Shelf:

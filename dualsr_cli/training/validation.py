@@ -23,9 +23,20 @@ def held_out_part(case: Triplet, side: int = _SIDE) -> Inputs:
     """A part of a case as a network gets it at inference, a batch of one.
 
     It lies about the upper left corner of what the reference shows, so that there is something
-    with and something without a reference; at most `side` LR pixels high and wide.
+    with and something without a reference; at most `side` LR pixels high and wide. Where that is
+    another photo, it is the upper left part of both.
     """
     s = scale_of(case)
+    if case.center is not None:
+        ref, *more = references(case.ref[: s * side, : s * side])
+        return Inputs(
+            tensor(case.lr[:side, :side]),
+            ref,
+            torch.zeros(1, 4, dtype=torch.int64),
+            None if case.hr is None else tensor(case.hr[: s * side, : s * side]),
+            tuple(more),
+            center=tensor(case.center[:side, :side]),
+        )
     top, bottom = _about(case.box[0], case.lr.shape[0], side)
     left, right = _about(case.box[1], case.lr.shape[1], side)
     box = (

@@ -67,7 +67,7 @@ SDDUSR = {
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One root for each data set, named like it."""
     root = tmp_path_factory.mktemp("data")
-    for name in ("camerafusion-real", "dusr-real", "vimeo90k", "cufed5"):
+    for name in ("camerafusion-real", "dusr-real", "vimeo90k", "cufed5", "camerafusion"):
         (root / name).mkdir()
         MINIATURES[name](root / name)
     return root
@@ -256,7 +256,12 @@ def test_a_row_without_its_model_says_how_to_train_it(data: Path, tmp_path: Path
             "awnet-noise-training-variance-0 --start FlowNet=runs/flow-pwcnet/weights.safetensors "
             "--dataset vimeo90k --part single --data DIR -o runs/",
         ),
-        ("dcsr-fusion", "cufed5", "--data DIR --kind photos -o runs/dcsr-fusion-element-wise"),
+        (
+            "dcsr-fusion",
+            "cufed5",
+            "--dataset cufed5 --part L1 --data DIR -o runs/dcsr-fusion-element-wise",
+        ),
+        ("dcsr-adaptation", "camerafusion", "--name dcsr-adaptation-without-sra --data DIR --kind"),
     ],
 )
 def test_what_a_row_is_trained_with_is_said(name: str, dataset: str, said: str, data: Path) -> None:

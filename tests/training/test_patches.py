@@ -60,6 +60,31 @@ def place(image: torch.Tensor) -> tuple[int, int]:
     return row, column
 
 
+def elsewhere(case: Triplet, height: int = 120, width: int = 180) -> Triplet:
+    """With another photo as its reference, its third channel tells the two apart."""
+    center = mapped(height, width).lr + np.array([0, 0, 9], np.uint8)
+    ref = center.repeat(2, axis=0).repeat(2, axis=1)
+    return Triplet(case.lr, ref, (0, 0, height, width), case.hr, center=center)
+
+
+@pytest.mark.parametrize("cutter", [Nearby((32, 32), (8, 24), 4), Same((40, 48), (0, 15))], ids=str)
+@pytest.mark.parametrize("size", [(120, 180), (60, 300)], ids=str)
+def test_a_reference_that_is_another_photo_has_no_box(
+    cutter: Nearby | Same, size: tuple[int, int]
+) -> None:
+    patches = Patches([elsewhere(mapped(90, 200, (10, 10, 60, 60)), *size)], cutter)
+    for index in range(8):
+        inputs = patches.sample(index, 0)
+        assert inputs.hr is not None and inputs.center is not None
+        assert inputs.lr.shape == inputs.center.shape == (1, 3, *cutter.patch)
+        assert torch.equal(reduced(inputs.hr), inputs.lr)
+        assert torch.equal(reduced(inputs.ref), inputs.center)
+        told = [round(255 * float(image[0, 2].mean())) for image in (inputs.lr, inputs.center)]
+        assert told == [7, 16] and not inputs.box.any()
+    with pytest.raises(ValueError, match="no place on it"):
+        Laid()(elsewhere(mapped()), np.random.default_rng(0))
+
+
 CASES = [
     Nearby((32, 32), (8, 24), 4),
     Nearby((32, 32), (0, 40), on=0.5),

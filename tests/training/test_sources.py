@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -179,6 +180,28 @@ def test_data_sets_and_triplets_are_taken_in_the_benchs_layouts(
         )
     with pytest.raises(UsageError, match="no data set 'dusr'"):
         opened(recipe, cache, tmp_path, dataset="dusr")
+
+
+def test_other_photos_are_references_of_networks_that_search_them(
+    tmp_path: Path, cache: Path
+) -> None:
+    """CUFED5's pairs, of which most cannot be aligned: these two show nothing in common."""
+    random = np.random.default_rng(0)
+    for number in range(5):
+        for folder, size in (("input", (160, 152)), ("ref", (144, 160))):
+            place = tmp_path / "train" / folder / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(place)
+    small = {"scale": 4, "n_feats": 8, "blocks": 2}
+    recipe = replace(recipe_of("dcsr-compact", 32), settings=small)
+    data = opened(recipe, cache, tmp_path, dataset="cufed5")
+    assert (data.count, data.left_out) == (4, ())
+    sample, held = data.source(recipe.stages[0]).sample(0, 0), data.held_out[0]
+    assert sample.center is not None and sample.center.shape == sample.lr.shape
+    assert held.center is not None and held.center.shape[2:] == (36, 40)
+    assert held.lr.shape[2:] == (40, 38) and not held.box.any()
+    with torch.no_grad():
+        assert measure(build("dcsr", small).eval(), [held])["psnr"] > 0
 
 
 def test_a_case_has_all_of_its_references(tmp_path: Path, city: Path, cache: Path) -> None:
