@@ -43,8 +43,10 @@ from dualsr_cli.reconstruction import (
 AFFORDABLE = 5_000_000
 """Operations for each pixel of a photo up to which a network is tried unasked: the sample's half a
 million of them, at the 70 GFLOP/s of two cores, then take half a minute."""
-_TRIED = 64
-"""Side of the photo on which they are counted; its middle half, along both axes, is the tele's."""
+_TRIED = 48, 96
+"""Sides of the photos on which they are counted, of whose middle the tele shows half the sides."""
+_PIXELS = 125_000
+"""Of a photo of the sample: what is counted on small ones is brought to that size."""
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 _LONGEST_NAME = 100
@@ -159,19 +161,30 @@ def default_methods(
 
 
 def _operations_a_pixel(method: Method) -> float:
-    """Of a network, for each pixel of a small photo of noise."""
+    """Of a network, for each pixel of a photo of _PIXELS.
+
+    Convolutions take the same for each pixel; a search for matches compares it with all others, and
+    so takes more in proportion to the photo.
+    """
+    few, many = (side**2 for side in _TRIED)
+    small, large = (_operations(method, side) / side**2 for side in _TRIED)
+    return large + max(0.0, large - small) * (_PIXELS - many) / (many - few)
+
+
+def _operations(method: Method, side: int) -> int:
+    """Of a network, on a photo of noise."""
     assert method.scale is not None
-    noise, box = torch.Generator().manual_seed(0), (_TRIED // 4, 3 * _TRIED // 4)
-    side = method.scale * (box[1] - box[0])
+    noise, first, last = torch.Generator().manual_seed(0), side // 4, 3 * side // 4
+    shown = method.scale * (last - first)
     inputs = Inputs(
-        torch.rand(1, 3, _TRIED, _TRIED, generator=noise),
         torch.rand(1, 3, side, side, generator=noise),
-        torch.tensor([[box[0], box[0], box[1], box[1]]]),
+        torch.rand(1, 3, shown, shown, generator=noise),
+        torch.tensor([[first, first, last, last]]),
     )
     operations = Operations()
     with operations:
         run_network(load_restorer(method.name, "cpu", "fp32"), inputs)
-    return operations.total / _TRIED**2
+    return operations.total
 
 
 def results_method(folder: Path, name: str) -> Method:
