@@ -21,6 +21,7 @@ ALL = "all"
 
 KINDS = ("triplets", "pairs", "flow")
 REFERENCES = ("nearby", "around", "same", "laid", "inside")
+WIDES = ("simulated", "reduced")
 SHAPES = ("constant", "cosine", "steps")
 
 _MOST_BYTES = 64 << 10  # of a recipe
@@ -41,6 +42,8 @@ class Data:
     what lr shows, moved by up to `offset`;
     "laid": lr lies anywhere and ref on it as far as the tele photo reaches, as `dualsr upscale`
     lays it; "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR.
+    wide: of the pairs that are simulated of photographs: "simulated", the wide photo is mostly shot
+    through a lens; "reduced", it is the truth merely reduced, as the papers' synthetic sets have it.
     flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
     `SyntheticFlow`.
     """
@@ -48,6 +51,7 @@ class Data:
     kind: str = "triplets"
     patch: tuple[int, ...] = (128, 128)
     reference: str = "nearby"
+    wide: str = "simulated"
     offset: tuple[int, ...] = (0, 0)
     border: int = 0
     flips: bool = True
@@ -57,6 +61,7 @@ class Data:
     def __post_init__(self) -> None:
         _check(self.kind in KINDS, f"kind is one of {', '.join(KINDS)}")
         _check(self.reference in REFERENCES, f"reference is one of {', '.join(REFERENCES)}")
+        _check(self.wide in WIDES, f"wide is one of {', '.join(WIDES)}")
         _check(len(self.patch) == 2 and min(self.patch) > 0, "patch is a height and a width")
         _check(len(self.offset) == 2 and 0 <= self.offset[0] <= self.offset[1], "offset is a range")
         _check(self.border >= 0, "border is 0 or more")

@@ -359,11 +359,13 @@ def simulated(
     if data.kind != "triplets":
         raise ValueError(f"simulated samples are triplets, not {data.kind}")
     still = data.reference == "same" and data.offset[1] == 0
+    plain = 1.0 if data.wide == "reduced" else settings.wide.plain
     return Simulator(
         photographs,
         replace(
             settings,
             patch=(data.patch[0], data.patch[1]),
+            wide=replace(settings.wide, plain=plain),
             layout="on" if still else _LAYOUTS[data.reference],
             offset=(data.offset[0], data.offset[1]),
             on=ON if data.reference == "around" else 0.0,

@@ -120,6 +120,18 @@ def test_a_sample_is_what_a_recipe_asks_for(photographs: Photographs) -> None:
         simulated(photographs, Data(kind="flow"))
 
 
+def test_a_reduced_wide_photo_is_its_truth_made_smaller(photographs: Photographs) -> None:
+    simulator = simulated(photographs, Data(patch=(32, 40), reference="same", wide="reduced"))
+    for index in range(4):
+        made = simulator.sample(index, 0)
+        assert made.hr is not None
+        truth = np.round(255 * made.hr[0].permute(1, 2, 0).numpy()).astype(np.uint8)
+        small = Image.fromarray(truth).resize((40, 32), Image.Resampling.BICUBIC)
+        lr = 255 * made.lr[0].permute(1, 2, 0).numpy()
+        inner = slice(2, -2), slice(2, -2)  # beyond its sides the photo goes on, the patch does not
+        np.testing.assert_allclose(np.asarray(small)[inner], lr[inner], rtol=0, atol=0.6)
+
+
 def test_around_the_patch_the_box_tells_where_the_reference_lies(photographs: Photographs) -> None:
     data = Data(patch=(32, 48), reference="around", offset=(0, 40))
     simulator = simulated(photographs, data)
