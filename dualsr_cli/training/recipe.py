@@ -42,8 +42,8 @@ class Data:
     what lr shows, moved by up to `offset`;
     "laid": lr lies anywhere and ref on it as far as the tele photo reaches, as `dualsr upscale`
     lays it; "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR.
-    wide: of the pairs that are simulated of photographs: "simulated", the wide photo is mostly shot
-    through a lens; "reduced", it is the truth merely reduced, as the papers' synthetic sets have it.
+    wide: of pairs that are simulated of photographs: "simulated", the wide photo is mostly shot
+    through a lens; "reduced", it is the truth merely reduced, as in the papers' synthetic sets.
     flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
     `SyntheticFlow`.
     """
