@@ -140,8 +140,7 @@ def bench(
     Examples:
       dualsr bench
       dualsr bench --dataset dusr-real --root ~/data --method bicubic,detail-transfer
-      dualsr bench --dataset dusr-real --root ~/data --results out --name Real-ESRGAN --method
-      bicubic
+      dualsr bench --dataset dusr-real --results out --name Real-ESRGAN --method bicubic
       dualsr bench --dataset city100 --root ~/data --part nikon --limit 5 -o nikon
       dualsr bench --ablation dm3net-pruning --method dm3net-mine --root ~/data
       dualsr bench --ablation sddusr-tokens --write-recipes recipes
