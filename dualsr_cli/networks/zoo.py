@@ -339,7 +339,7 @@ def published_weights(name: str, download: bool = False) -> Path:
         return path
     if not download:
         raise InputError(
-            path, f"does not exist: allow its download, or put {file.url} ({file.size} MB) there"
+            path, f"does not exist: get {file.url} ({file.size} MB) and put it there"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

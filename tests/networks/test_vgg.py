@@ -138,7 +138,7 @@ def test_layers_that_are_not_shipped_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"vgg16-397923af\.pth does not exist: allow its download"):
+    with pytest.raises(InputError, match=r"vgg16-397923af\.pth does not exist: get https"):
         pretrained_vgg("vgg16", ["conv4_1"])
     with pytest.raises(InputError, match=r"vgg19-dcbb9e9d\.pth does not exist: .* \(575 MB\)"):
         pretrained_vgg("vgg19", ["relu1_1"])

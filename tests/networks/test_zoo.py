@@ -192,7 +192,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, di
 def test_nothing_is_downloaded_unasked(published: tuple[Path, dict[str, Any]]) -> None:
     served, _ = published
     place = served.parent / "torch" / "hub" / "checkpoints" / served.name
-    with pytest.raises(InputError, match=r"does not exist: allow its download, or put file:.*1 MB"):
+    with pytest.raises(InputError, match=r"does not exist: get file:.*1 MB"):
         published_weights("toy")
     assert not place.exists()
     assert published_weights("toy", download=True) == place
