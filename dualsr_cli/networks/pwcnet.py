@@ -115,6 +115,16 @@ class PWCNet(nn.Module):
             pyramid.append(self._level(level, pyramid[-1]))
         return pyramid
 
+    def volumes(
+        self, first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]
+    ) -> tuple[torch.Tensor, ...]:
+        """What `encode` gave of two images -> their cost volumes before anything is warped.
+
+        (B, (2 reach + 1)^2, H / n, W / n) for n = 4, 8, 16, 32, 64, as `cost_volume` has them.
+        """
+        pairs = zip(first, second, strict=True)
+        return tuple(cost_volume(own, other, self.config.reach) for own, other in pairs)
+
     def flows(
         self,
         first: Sequence[torch.Tensor],

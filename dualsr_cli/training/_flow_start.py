@@ -1,6 +1,8 @@
-"""Where the training of SpyNet starts: levels that already tell which way an image has moved."""
+"""Where the training of SpyNet and PWC-Net starts: levels that already add to each other's flow."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
@@ -10,7 +12,41 @@ from dualsr_cli.errors import UsageError
 _LEAST = (12, 6, 4, 4)  # channels of a level's inner convolutions that the start takes
 _FINE, _COARSE = 0.8, 1.6  # pixels: the Gaussians whose difference the images are seen through
 _WINDOW = 2.0  # pixels: the Gaussian that evidence is gathered by
+_BY_CHANCE = 0.02  # of what is drawn for the last layers of PWC-Net's decoders
+_FROM_ABOVE = 0.3  # likewise, for the features that a level hands on
+_PER_OFFSET = 0.02  # 20 pixels: the flow, for a likeness of 1, per pixel of a level
 _SIGNS = ((1, 1), (-1, -1), (1, -1), (-1, 1))  # of I_x and I_t
+
+
+def start_from_volumes(network: nn.Module) -> None:
+    """Set a PWC-Net's decoders so that each level adds to the flow above it; the rest by chance.
+
+    A level adds up the offsets of its cost volume, weighed by the likeness there: about the
+    direction, once the features are learned by `Matching`. The flow above it is enlarged
+    bilinearly and passed on. What else a flow is made of is drawn small: in its unit of 20 pixels
+    a thousand numbers drawn by chance would bury that. Raises UsageError for another network.
+    """
+    if not hasattr(network, "predict_flow2"):
+        raise UsageError("only PWC-Net starts from cost volumes: leave that start out")
+    side = math.isqrt(network.get_parameter("conv6_0.0.weight").shape[1])  # of the offsets
+    offsets = torch.arange(side) - float(side // 2)
+    line = torch.tensor([0.25, 0.75, 0.75, 0.25])  # of a bilinear enlargement by 2
+    with torch.no_grad():
+        network.get_parameter("dc_conv7.weight").mul_(_BY_CHANCE)
+        for level in range(6, 1, -1):
+            weight = network.get_parameter(f"predict_flow{level}.weight").mul_(_BY_CHANCE)
+            layers = [f"conv{level}_{number}.0.bias" for number in range(5)]
+            first = sum(len(network.get_parameter(layer)) for layer in layers)
+            volume = weight[:, first : first + side**2].view(2, side, side, 3, 3)
+            volume[0] += _PER_OFFSET / 9 * offsets[:, None, None]
+            volume[1] += _PER_OFFSET / 9 * offsets[:, None, None, None]
+            enlarge = network.get_parameter(f"deconv{level}.weight").zero_()
+            for axis in range(2):
+                enlarge[axis, axis] = line[:, None] * line
+                if level < 6:
+                    weight[axis, axis - 4, 1, 1] += 1  # last come flow and two features from above
+            if level > 2:
+                network.get_parameter(f"upfeat{level}.weight").mul_(_FROM_ABOVE)
 
 
 def start_from_gradients(network: nn.Module) -> None:

@@ -16,11 +16,11 @@ from dualsr_cli.networks import (
     read_weights,
     vgg_layers,
 )
-from dualsr_cli.training._flow_start import start_from_gradients
+from dualsr_cli.training._flow_start import start_from_gradients, start_from_volumes
 from dualsr_cli.training.recipe import ALL, Recipe
 
 _BACKBONES = ("vgg16", "vgg19")
-_GRADIENTS = "gradients"
+_FLOW_STARTS = {"gradients": start_from_gradients, "cost-volumes": start_from_volumes}
 _FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 
 
@@ -33,8 +33,8 @@ def build_network(recipe: Recipe, start: Mapping[str, str] | None = None) -> nn.
     network = _part(build(recipe.architecture, recipe.settings), recipe.part)
     for name, source in (dict(recipe.start) | dict(start or {})).items():
         part = _part(network, name)
-        if source == _GRADIENTS:
-            start_from_gradients(part)
+        if source in _FLOW_STARTS:
+            _FLOW_STARTS[source](part)
         elif source in _BACKBONES:
             _take_convolutions(part, name, source)
         else:

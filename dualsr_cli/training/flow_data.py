@@ -48,13 +48,15 @@ class SyntheticFlow:
     patch: height and width. reach: pixels that the background moves at most, of which three
     quarters are a homography's and a quarter a smooth field's; objects move up to twice as far.
     One sample in eight has no motion but the smooth field's. The views differ in sharpness, noise,
-    exposure and colour as a wide and a tele photo do.
+    exposure and colour as a wide and a tele photo do. shrinks: a photograph's sides are divided by
+    one of these, as far as it is large enough: a large one shows little detail in a patch.
     """
 
     photographs: Photographs
     patch: tuple[int, int] = (256, 256)
     reach: float = 12.0
     seed: int = 0
+    shrinks: tuple[int, ...] = (1, 2, 4)
 
     def __len__(self) -> int:
         return len(self.photographs)
@@ -82,9 +84,14 @@ class SyntheticFlow:
     def _cut(self, random: np.random.Generator, index: int, height: int, width: int) -> Floats:
         """A window of a photograph, 0..1, mirrored beyond its edges where it is small."""
         pixels = self.photographs.pixels(index)
-        top = int(random.integers(max(1, pixels.shape[0] - height + 1)))
-        left = int(random.integers(max(1, pixels.shape[1] - width + 1)))
-        part = pixels[top : top + height, left : left + width]
+        most = min(pixels.shape[0] // height, pixels.shape[1] // width)
+        shrink = int(random.choice([n for n in self.shrinks if n <= most] or [1]))
+        whole = shrink * height, shrink * width
+        top = int(random.integers(max(1, pixels.shape[0] - whole[0] + 1)))
+        left = int(random.integers(max(1, pixels.shape[1] - whole[1] + 1)))
+        part = pixels[top : top + whole[0], left : left + whole[1]]
+        if shrink > 1:
+            part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
         below, beside = height - part.shape[0], width - part.shape[1]
         part = cv2.copyMakeBorder(
             np.ascontiguousarray(part), 0, below, 0, beside, cv2.BORDER_REFLECT

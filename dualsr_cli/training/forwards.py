@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,9 +93,37 @@ def raft(network: nn.Module, inputs: Inputs) -> Outputs:
     return _flows(flows, inputs)
 
 
+def raft_short(network: nn.Module, inputs: Inputs) -> Outputs:
+    """RAFT's flow after the first three of its updates, all of which have the same weights."""
+    flows = network(2 * inputs.lr - 1, 2 * inputs.ref - 1, num_flow_updates=3)
+    return _flows(flows, inputs)
+
+
 def pwcnet(network: nn.Module, inputs: Inputs) -> Outputs:
     """PWC-Net's flow at each of its levels."""
     return _flows(network(inputs.lr, inputs.ref)[::-1], inputs)
+
+
+def pwcnet_matching(network: Any, inputs: Inputs) -> Outputs:
+    """PWC-Net's features alone, as cost volumes of its levels: "volume/1" is the finest."""
+    volumes = network.volumes(network.encode(inputs.lr), network.encode(inputs.ref))
+    return _volumes(volumes, inputs)
+
+
+def raft_matching(network: Any, inputs: Inputs) -> Outputs:
+    """RAFT's matching features alone: what an update first looks up, at 1/8, is "volume/1"."""
+    images = torch.cat((2 * inputs.lr - 1, 2 * inputs.ref - 1))
+    first, second = network.feature_encoder(images).chunk(2)
+    batch, _, height, width = first.shape
+    rows, columns = torch.arange(height), torch.arange(width)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    places = torch.stack((x, y)).float().to(first.device).expand(batch, 2, height, width)
+    network.corr_block.build_pyramid(first, second)
+    likeness = network.corr_block.index_pyramid(places)
+    side = 2 * network.corr_block.radius + 1
+    # Of the finest of the pyramid; dx before dy there.
+    finest = likeness[:, : side**2].unflatten(1, (side, side)).transpose(1, 2).flatten(1, 2)
+    return _volumes([finest], inputs)
 
 
 FORWARDS: dict[str, Forward] = {
@@ -107,7 +135,10 @@ FORWARDS: dict[str, Forward] = {
     "awnet-upscaling": awnet_upscaling,
     "spynet": spynet,
     "raft": raft,
+    "raft-short": raft_short,
+    "raft-matching": raft_matching,
     "pwcnet": pwcnet,
+    "pwcnet-matching": pwcnet_matching,
 }
 
 
@@ -141,6 +172,10 @@ def _jpeg(image: torch.Tensor, quality: int) -> torch.Tensor:
     )
     read = cv2.imdecode(data, cv2.IMREAD_COLOR)
     return torch.from_numpy(read).flip(2).permute(2, 0, 1) / 255
+
+
+def _volumes(volumes: Sequence[torch.Tensor], inputs: Inputs) -> Outputs:
+    return Outputs(inputs.lr, {f"volume/{number}": v for number, v in enumerate(volumes, 1)})
 
 
 def _flows(flows: list[torch.Tensor], inputs: Inputs) -> Outputs:

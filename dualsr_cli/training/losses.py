@@ -19,8 +19,8 @@ from dualsr_cli.training._losses_features import (
     Perceptual,
     SlicedWasserstein,
 )
+from dualsr_cli.training._losses_flow import EndPointError, Matching
 from dualsr_cli.training._losses_matching import Correspondence, Distillation
-from dualsr_cli.training.flow_data import FlowInputs
 
 
 class Charbonnier(Loss):
@@ -116,32 +116,6 @@ class Warping(Loss):
         return F.l1_loss(warped, truth.repeat(1, warped.shape[1] // 3, 1, 1))
 
 
-class EndPointError(Loss):
-    """Mean length of the error of flows, from coarse to fine: sum_k decay^(n - k) |f_k - f|.
-
-    The sum that RAFT weighs its iterations by (its eq. 7, there with l1); PWC-Net's and SpyNet's
-    levels are weighed alike. A coarse level is held against the mean of the flow over its pixels.
-    The maps "flow/1", "flow/2", ... are in pixels of the image.
-    """
-
-    def __init__(self, decay: float = 0.8) -> None:
-        super().__init__()
-        self.decay = decay
-
-    def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
-        if not isinstance(inputs, FlowInputs) or inputs.flow is None:
-            raise UsageError("the end-point error needs data of the kind flow: correct the recipe")
-        truth = inputs.flow
-        flows = [flow for name, flow in outputs.maps.items() if name.startswith("flow/")]
-        total = torch.zeros((), device=truth.device)
-        for number, flow in enumerate(flows, 1):
-            target = F.adaptive_avg_pool2d(truth, (flow.shape[2], flow.shape[3]))
-            # A length's gradient has no direction at 0.
-            error = ((flow - target).square().sum(dim=1) + 1e-8).sqrt().mean()
-            total = total + self.decay ** (len(flows) - number) * error
-        return total
-
-
 LOSSES: dict[str, Callable[..., Loss]] = {
     "charbonnier": Charbonnier,
     "l1": L1,
@@ -159,6 +133,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "correspondence": Correspondence,
     "warping": Warping,
     "end-point-error": EndPointError,
+    "matching": Matching,
 }
 
 

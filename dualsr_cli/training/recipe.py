@@ -163,9 +163,9 @@ class Stage:
 class Recipe:
     """name: as the command line knows it. architecture, settings: as for `build`; part: what of
     that network is trained and kept, all of it if empty. start: by a part's name the weights that
-    it starts from: "vgg16" or "vgg19", "gradients" (see `start_from_gradients`), a model of the zoo
-    or a file. ema: decay of the averaged weights, 0 for none. source: what it follows, for the
-    model's card.
+    it starts from: "vgg16" or "vgg19", "gradients" for SpyNet and "cost-volumes" for PWC-Net (see
+    `_flow_start`), a model of the zoo or a file. ema: decay of the averaged weights, 0 for none.
+    source: what it follows, for the model's card.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""SpyNet's training: what it starts from, and level by level."""
+"""What the training of flow networks starts from, and their stages."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import pytest
 import torch
 
 from dualsr_cli.errors import UsageError
-from dualsr_cli.networks import read_weights
-from dualsr_cli.training import Options, SyntheticFlow, build_network, find_recipe, train
+from dualsr_cli.networks import Inputs, read_weights
+from dualsr_cli.training import (
+    Options,
+    SyntheticFlow,
+    build_loss,
+    build_network,
+    find_recipe,
+    train,
+)
 from dualsr_cli.training._batches import joined
 from dualsr_cli.training.flow_data import FlowInputs
 from dualsr_cli.training.forwards import FORWARDS
@@ -99,3 +106,70 @@ def test_a_start_from_gradients_is_spynets() -> None:
             build_network(replace(recipe, settings={**recipe.settings, **settings}))
     with pytest.raises(UsageError, match="only SpyNet"):
         build_network(replace(find_recipe("flow-pwcnet-compact"), start={"all": "gradients"}))
+
+
+@pytest.mark.parametrize("name", ["flow-pwcnet", "flow-pwcnet-compact"])
+def test_decoders_start_by_going_where_features_are_alike(name: str) -> None:
+    torch.manual_seed(0)
+    network = build_network(find_recipe(name))
+    widths = find_recipe(name).settings.get("flow_pyramid", (16, 32, 64, 96, 128, 196))[1:]
+    sizes = [32 // 2**n for n in range(5)]
+    for level, down, across in ((3, 3, 0), (2, 0, -3), (3, -3, 3)):
+        own = [torch.zeros(4, width, n, n) for width, n in zip(widths, sizes, strict=True)]
+        own[level - 2].normal_()  # other levels tell nothing
+        other = [values.roll((down, across), (2, 3)) for values in own]
+        with torch.no_grad():
+            found = network.flows(own, other)  # type: ignore[operator]
+        flow = found[0].mean(dim=(0, 2, 3))
+        wanted = torch.tensor([float(across), float(down)])
+        assert torch.nn.functional.cosine_similarity(flow, wanted, dim=0) > 0.9
+        assert 0.1 < lengths(found[0]).mean() < lengths(wanted[None]) * 2**level
+
+
+def test_only_pwcnet_starts_from_cost_volumes() -> None:
+    with pytest.raises(UsageError, match="only PWC-Net"):
+        build_network(replace(find_recipe("flow-spynet-compact"), start={"all": "cost-volumes"}))
+
+
+def test_features_of_pwcnet_learn_to_match() -> None:
+    recipe = find_recipe("flow-pwcnet-compact")
+    stage = recipe.stages[0]
+    torch.manual_seed(0)
+    network = build_network(recipe)
+    term = stage.losses[0]
+    loss = build_loss(term.loss, term.settings)
+    source = SyntheticFlow(Photographs(), (64, 64), reach=6.0)
+    given, held = (joined([source.sample(n % 3, n) for n in range(n, n + 4)]) for n in (0, 9))
+    optimiser = torch.optim.Adam(network.parameters(), stage.rates["all"])
+
+    def cost(inputs: Inputs) -> torch.Tensor:
+        return loss(FORWARDS[stage.forward](network, inputs), inputs)
+
+    before = cost(held).item()
+    for _ in range(25):
+        optimiser.zero_grad()
+        torch.autograd.backward(cost(given))
+        optimiser.step()
+    assert cost(held).item() < 0.9 * before
+
+
+def test_volumes_of_raft_are_the_likeness_of_its_features() -> None:
+    """Row by row: place (x, y) of lr and (x + dx, y + dy) of ref, dy before dx."""
+    torch.manual_seed(0)
+    network = build_network(find_recipe("flow-raft-small-compact")).eval()
+    source = SyntheticFlow(Photographs(), (128, 136), reach=6.0)
+    given = source.sample(0, 0)
+    with torch.no_grad():
+        outputs = FORWARDS["raft-matching"](network, given)
+        # Instance norms: each image by itself.
+        first, second = (
+            network.get_submodule("feature_encoder")(2 * image - 1)
+            for image in (given.lr, given.ref)
+        )
+    (volume,) = outputs.maps.values()
+    assert volume.shape == (1, 49, 16, 17)
+    around = torch.nn.functional.pad(second, (3, 3, 3, 3))
+    for number, (down, across) in enumerate((i, j) for i in range(7) for j in range(7)):
+        moved = around[:, :, down : down + 16, across : across + 17]
+        likeness = (first * moved).sum(dim=1) / first.shape[1] ** 0.5
+        torch.testing.assert_close(volume[:, number], likeness, atol=1e-4, rtol=1e-4)

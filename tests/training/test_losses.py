@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage
+import scipy.special
 import torch
 from PIL import Image
 
@@ -274,6 +275,42 @@ def test_end_point_error_over_scales() -> None:
     assert value("end-point-error", made, given, decay=0.5) == pytest.approx(0.5 * 3 + 5)
 
 
+def test_matching_is_the_cross_entropy_of_where_places_move_to() -> None:
+    """Two volumes of 2 x 4 and 4 x 8 places, reach 1; the flow is (1.5, -1) pixels of 4 x 8."""
+    image = torch.zeros(1, 3, 4, 8)
+    flow = torch.tensor([1.5, -1.0])[None, :, None, None].expand(1, 2, 4, 8)
+    given = FlowInputs(image, image, torch.tensor([[0, 0, 4, 8]]), flow=flow)
+    coarse, fine = images(4, 1, 9, 2, 4), images(5, 1, 9, 4, 8)
+    costs = []
+    # (dy, dx) = (-0.5, 0.75): of the places of the second row, but for the last column.
+    for place in range(3):
+        scores = scipy.special.log_softmax(3 * coarse[0, :, 1, place].numpy().reshape(3, 3))
+        told = np.outer([0.5, 0.5, 0], [0, 0.25, 0.75]) * scores
+        mean = np.log(np.exp(3 * coarse[0, :, 1, place].numpy()).mean())
+        costs.append(0.2 * mean**2 - told.sum())
+    made = Outputs(image, {"volume/1": fine, "volume/2": coarse})  # (-1, 1.5): beyond the reach
+    assert value("matching", made, given, scale=3, level=0.2) == pytest.approx(np.mean(costs))
+    still = FlowInputs(image, image, given.box, flow=torch.zeros(1, 2, 4, 8))
+    entropy = -torch.cat([v.log_softmax(1)[0, 4].flatten() for v in (coarse, fine)]).mean()
+    assert value("matching", made, still, level=0) == pytest.approx(float(entropy))
+    far = FlowInputs(image, image, given.box, flow=torch.full((1, 2, 4, 8), 9.0))
+    assert value("matching", made, far) == 0
+
+
+def test_matching_is_least_where_likeness_is_that_of_the_truth() -> None:
+    image = torch.zeros(1, 3, 6, 6)
+    flow = torch.zeros(1, 2, 6, 6)
+    flow[:, 0] = 1
+    given = FlowInputs(image, image, torch.tensor([[0, 0, 6, 6]]), flow=flow)
+    values = {}
+    for offset in range(9):  # dx varies first
+        volume = torch.full((1, 9, 6, 6), -5.0)
+        volume[:, offset] = 5
+        values[offset] = value("matching", Outputs(image, {"volume/1": volume}), given, level=0)
+    assert values.pop(5) < 0.01
+    assert min(values.values()) > 9
+
+
 def test_what_a_loss_misses_is_told() -> None:
     made, given = outputs(), inputs(hr=None)
     for name, sentence in (("l1", "needs the truth"), ("end-point-error", "kind flow")):
@@ -281,6 +318,9 @@ def test_what_a_loss_misses_is_told() -> None:
             value(name, made, given)
     with pytest.raises(UsageError, match="needs 'sr_truth', which this network does not give"):
         value("l1", made, inputs(), image="sr_truth")
+    with pytest.raises(UsageError, match="needs maps named volume/"):
+        image = given.lr
+        value("matching", made, FlowInputs(image, image, given.box, flow=image[:, :2]))
     with pytest.raises(UsageError, match="there is no loss 'l3'"):
         build_loss("l3", {})
     with pytest.raises(UsageError, match="the loss l1 cannot be built"):
