@@ -88,3 +88,22 @@ def test_batches_of_references_and_centers() -> None:
     assert batch.hr is None and batch.center is not None and batch.center.shape == (2, 3, 4, 4)
     with pytest.raises(RuntimeError):
         joined([given, Inputs(torch.rand(1, 3, 5, 4), image, box)])
+
+
+class Ramp(Photographs):
+    """Brighter to the right, half a step a pixel."""
+
+    def pixels(self, index: int) -> npt.NDArray[np.uint8]:
+        return np.full((300, 400, 3), np.arange(400)[:, None] // 2, np.uint8)
+
+
+def test_photographs_are_drawn_smaller_as_far_as_they_are_large_enough() -> None:
+    still = SyntheticFlow(Ramp(), (64, 64), reach=1.0, shrinks=(1,))
+    steps = {}
+    for shrink in (1, 2, 4):
+        source = replace(still, shrinks=(shrink,))
+        views = [source.sample(0, epoch).ref for epoch in range(5)]
+        steps[shrink] = float(torch.cat([view.diff(dim=3) for view in views]).mean())
+    assert steps[2] == pytest.approx(2 * steps[1], rel=0.3)
+    assert steps[4] == pytest.approx(4 * steps[1], rel=0.3)
+    assert torch.equal(replace(still, shrinks=(8,)).sample(0, 0).ref, still.sample(0, 0).ref)
