@@ -338,9 +338,7 @@ def published_weights(name: str, download: bool = False) -> Path:
     if path.is_file():
         return path
     if not download:
-        raise InputError(
-            path, f"does not exist: get {file.url} ({file.size} MB) and put it there"
-        )
+        raise InputError(path, f"does not exist: get {file.url} ({file.size} MB) and put it there")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Goes into a temporary file beside it, which is renamed once it is whole and right.
