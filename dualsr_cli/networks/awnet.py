@@ -122,6 +122,7 @@ class AWnet(Network[Encoded]):
             self.mask = DirectNet(taken, config.features[0])
         else:
             self.mask = FusionNet(taken, config.features, _TAPS * config.references + shares)
+            _hand_on(self.mask.mask_tail, config.references)
         self.upscaler: EDSR | None = None
         if config.upscale == "edsr":
             self.upscaler = EDSR(config.scale, config.features[0])
@@ -377,6 +378,18 @@ class _Block(nn.Module):
 
 def _conv(before: int, after: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(before, after, 3, stride, padding=1)
+
+
+def _hand_on(tail: nn.Conv2d, references: int) -> None:
+    """Have training begin with filters that give the reference as it is, and shares of a half.
+
+    From filters drawn by chance the mask shuts before they are learned, and no gradient opens it.
+    """
+    assert tail.bias is not None
+    with torch.no_grad():
+        tail.weight.mul_(0.1)
+        tail.bias.zero_()
+        tail.bias[_TAPS // 2 : _TAPS * references : _TAPS] = 1
 
 
 def _filtered(image: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
