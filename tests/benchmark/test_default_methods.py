@@ -26,7 +26,8 @@ def test_shipped_models_that_two_cores_can_afford(
 ) -> None:
     """They need nothing but their folder; a slow one is left out with a sentence, and one whose
     search is quick on small photos alone."""
-    shutil.copytree(repository / "models", tmp_path / "models")
+    papers = shutil.ignore_patterns("*-compact")
+    shutil.copytree(repository / "models", tmp_path / "models", ignore=papers)
     monkeypatch.setenv("DUALSR_HOME", str(tmp_path))
     for name, (architecture, settings) in MODELS.items():
         weights = build(architecture, settings).state_dict()
