@@ -23,6 +23,7 @@ class Kind(str, Enum):
     pairs = "pairs"
     triplets = "triplets"
     photos = "photos"
+    phones = "phones"
 
 
 def train(

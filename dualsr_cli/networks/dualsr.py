@@ -8,7 +8,8 @@ channels, and shuffles up once at the end. What the papers do best, it does at l
 - alignment by the network itself (KeDuSR, AWnet): a small flow on top of the alignment that the
   reference comes with, estimated once and applied to the reference at full resolution;
 - fusion by a mask (AWnet's equation 7, DCSR's adaptive fusion): detail is taken from the
-  reference, not only offered to convolutions, as far as a mask says.
+  reference, not only offered to convolutions, as far as a mask says. What the mask is made of are
+  also the correlation and the contrast of the two photos in the finest bands that both show.
 
 sr = drawn + S enlarged(lr - reduced(drawn)), drawn = base + M (ref' - base) + residual, where base
 is LR so enlarged that reducing nearly gives it back, ref' the reference after the flow, M the mask,
@@ -19,14 +20,23 @@ blurred it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dualsr_cli.networks._dualsr_agreement import (
+    MAPS,
+    STATISTICS,
+    maps,
+    products,
+    statistics,
+    totals,
+)
 from dualsr_cli.networks._windows import cut, grown, overlap, reduced, scaled, within
 from dualsr_cli.networks.blocks import conv3x3, pad_to, warp
 from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window, windows
@@ -35,6 +45,7 @@ _CELL = 2  # LR pixels along the side of a cell
 _SLOPE = 0.1
 _FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
 _STEPS = 2  # of the enlargement's back-projection
+_SAMPLES, _SQUARE = 4, 256  # along each side of the centre; LR pixels
 _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
 
 
@@ -92,6 +103,7 @@ class DualSR(Network[Encoded]):
         self.flow = conv3x3(features, 2)
         self.after = nn.ModuleList(Block(features, config.domain) for _ in range(after))
         self.join = conv3x3(features, features)
+        self.agreement = conv3x3(MAPS, features)
         self.share = conv3x3(features, _CELL**2)  # for each pixel of LR
         # For each pixel of the result three colours and the mask.
         self.tails = _per_scale(config, lambda cell: conv3x3(features, 4 * cell**2))
@@ -101,6 +113,7 @@ class DualSR(Network[Encoded]):
                 for parameter in tail.parameters():
                     parameter.mul_(0.1)
             self.share.bias.fill_(-2.0)  # with little of the last step
+            self.agreement.weight.mul_(0.1)
 
     @property
     def scale(self) -> int:
@@ -172,7 +185,9 @@ class DualSR(Network[Encoded]):
         flow = F.interpolate(flow, scale_factor=cell, mode="bilinear")
         if self.training or bool((detail[:, 3] > 0).any()):
             detail = _beyond(_moved(reference, base, flow), base)
+        agreeing = maps(products(lr, detail.detach(), scale)).to(features.dtype)
         features = self.join(features) + self.moved_heads[head](F.pixel_unshuffle(detail, cell))
+        features = features + self.agreement(agreeing)
         for block in self.after:
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
@@ -185,7 +200,8 @@ class DualSR(Network[Encoded]):
 class Domain(nn.Module):
     """What LR's centre and the reference tell of the two lenses: a vector (B, domain).
 
-    The mean over the centre of what a few convolutions make of both; of all windows of it.
+    Of the mean of what a few convolutions make of both, and of how well they agree, over the centre
+    or, where that is large, over squares spread over it.
     """
 
     def __init__(self, config: DualSRConfig) -> None:
@@ -198,7 +214,7 @@ class Domain(nn.Module):
             nn.LeakyReLU(_SLOPE), conv3x3(width, width), nn.LeakyReLU(_SLOPE), conv3x3(width, width)
         )
         self.tail = nn.Sequential(
-            nn.Linear(width, width), nn.LeakyReLU(_SLOPE), nn.Linear(width, width)
+            nn.Linear(width + STATISTICS, width), nn.LeakyReLU(_SLOPE), nn.Linear(width, width)
         )
 
     def forward(
@@ -208,21 +224,28 @@ class Domain(nn.Module):
         scale = self.scale
         total = center.new_zeros(len(center), self.lr_head.out_channels, dtype=torch.float32)
         count = 0
+        sums = center.new_zeros(len(center), 2, 8, dtype=torch.float32)
         height, width = (side // _CELL * _CELL for side in center.shape[2:])
         if not height or not width:
-            nothing: torch.Tensor = self.tail(total.to(center.dtype))
+            nothing: torch.Tensor = self.tail(
+                torch.cat([total, sums[:, 0, :STATISTICS]], 1).to(center.dtype)
+            )
             return nothing
-        for window in windows(height, width, tile):
+        for window in _sampled(height, width, tile):
             seen = grown(window, 2 * CELL, (height, width))
             lr, ref = cut(center, seen), cut(reference, scaled(seen, scale))
             base = _enlarged(lr, scale)
             values = self.lr_head(F.pixel_unshuffle(lr, _CELL))
-            detail = F.pixel_unshuffle(_beyond(ref, base), _CELL * scale)
-            values = self.body(values + self.ref_heads[str(scale)](detail))
-            part = cut(values, reduced(within(window, seen), _CELL)).float()
+            detail = _beyond(ref, base)
+            cells = F.pixel_unshuffle(detail, _CELL * scale)
+            values = self.body(values + self.ref_heads[str(scale)](cells))
+            inner = reduced(within(window, seen), _CELL)
+            part = cut(values, inner).float()
             total = total + part.sum(dim=(2, 3))
+            sums = sums + totals(products(lr, detail, scale), inner)
             count += part.shape[2] * part.shape[3]
-        result: torch.Tensor = self.tail((total / count).to(center.dtype))
+        known = torch.cat([total / count, statistics(sums)], dim=1)
+        result: torch.Tensor = self.tail(known.to(center.dtype))
         return result
 
 
@@ -243,6 +266,21 @@ class Block(nn.Module):
         gamma = self.gamma(vector)[:, :, None, None]
         added: torch.Tensor = self.conv2(F.leaky_relu(self.conv1(x + gamma * x), _SLOPE))
         return x + added
+
+
+def _sampled(height: int, width: int, tile: int | None) -> Iterator[Window]:
+    """Windows of at most `tile` pixels a side that cover at most _SAMPLES x _SAMPLES squares."""
+
+    def spans(side: int) -> list[tuple[int, int]]:
+        if side <= _SAMPLES * _SQUARE:
+            return [(start, min(side, start + _SQUARE)) for start in range(0, side, _SQUARE)]
+        step = (side - _SQUARE) / (_SAMPLES - 1)
+        starts = [int(step * n) // CELL * CELL for n in range(_SAMPLES)]
+        return [(start, start + _SQUARE) for start in starts]
+
+    for (top, bottom), (left, right) in product(spans(height), spans(width)):
+        for part in windows(bottom - top, right - left, tile):
+            yield top + part[0], left + part[1], top + part[2], left + part[3]
 
 
 def _per_scale(config: DualSRConfig, head: Callable[[int], nn.Conv2d]) -> nn.ModuleDict:

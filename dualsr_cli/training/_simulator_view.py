@@ -29,8 +29,9 @@ class ViewSettings:
     balance and tone curve between the photos, relative; unmatched: share of the patches where it
     is five times as much.
     defocus: share of the tele photos out of focus, by `blur` pixels. useless: share of the patches
-    whose tele shows another scene, nothing, or a blur, in equal parts. overlooked: share of the
-    displacements that the confidence does not tell of.
+    whose tele shows another scene, nothing, or a blur, in equal parts. spoilt: share of the
+    tele photos with white `noise` (deviation of 255, even logarithms) or JPEG of a low `quality`.
+    overlooked: share of the displacements that the confidence does not tell of.
     """
 
     residual: Range = (0.03, 0.8)
@@ -45,6 +46,9 @@ class ViewSettings:
     defocus: float = 0.08
     blur: Range = (1.0, 3.0)
     useless: float = 0.08
+    spoilt: float = 0.08
+    noise: Range = (3.0, 50.0)
+    quality: Range = (5, 50)
     overlooked: float = 0.3
 
 
@@ -59,6 +63,19 @@ def smooth(
     result: Floats = fine.reshape(height, width, channels)
     result *= np.float32(1.25)
     return result
+
+
+def spoilt(settings: ViewSettings, rng: np.random.Generator, tele: Rgb) -> Rgb:
+    """A tele photo (h, w, 3) of bytes as bad light or a bad file leaves it."""
+    if rng.random() < 0.5:
+        deviation = np.float32(np.exp(rng.uniform(*np.log(settings.noise))))
+        noise = deviation * rng.standard_normal(tele.shape, np.float32)
+        noisy: Rgb = np.clip(np.rint(tele + noise), 0, 255).astype(np.uint8)
+        return noisy
+    quality = round(rng.uniform(*settings.quality))
+    _, data = cv2.imencode(".jpg", tele, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded: Rgb = cv2.imdecode(data, cv2.IMREAD_COLOR).astype(np.uint8)
+    return decoded
 
 
 def displacement(

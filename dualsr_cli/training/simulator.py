@@ -83,11 +83,11 @@ class SimulatorSettings:
     halved: float = 0.5
     taken: float = 0.8
     candidates: int = 2
-    # Half of the shots are photos that were merely reduced, as protocols reduce them. The lenses of
-    # the others blur more than phones' photos are blurred after reducing them: else nothing would
+    # Three in four shots are photos merely reduced, as protocols reduce them. The lenses of the
+    # others blur more than phones' photos are blurred after reducing them: else nothing would
     # tell whether a slightly soft photo has lost its detail to a lens or to its own truth.
     wide: CameraSettings = field(
-        default_factory=partial(CameraSettings, plain=0.5, lens=(0.3, 0.6))
+        default_factory=partial(CameraSettings, plain=0.75, lens=(0.3, 0.6))
     )
     truth: CameraSettings = field(
         default_factory=partial(CameraSettings, plain=0.0, lens=(0.2, 1.0))
@@ -310,6 +310,8 @@ class Simulator:
             many = max(1.0, zoom / s)
             shot = replace(shot, density=min(1.0, shot.density * many))
             tele = camera.exposed(seen, size, shot, 1 / many, rng)
+        if rng.random() < settings.view.spoilt:
+            tele = view.spoilt(settings.view, rng, tele)
         fine = cv2.resize(moved, (width, height), interpolation=cv2.INTER_LINEAR)
         rate = np.array([tele.shape[1] / scene.shape[1], tele.shape[0] / scene.shape[0]])
         x = (np.arange(width) + 0.5 + corner[1]) * rate[0] - 0.5

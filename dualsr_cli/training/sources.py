@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,9 +37,12 @@ from dualsr_cli.training.validation import held_out_part
 Progress = Callable[[str, int, int], None]
 """progress(stage, done, total)."""
 
-KINDS = ("pairs", "triplets", "photos")
-"""What a folder may hold: a person's own wide and tele photos, triplets as LR/, Ref/ and HR/, or
-sharp photographs, of which pairs are simulated."""
+KINDS = ("pairs", "triplets", "photos", "phones")
+"""What a folder may hold: a person's own wide and tele photos, triplets as LR/, Ref/ and HR/, sharp
+photographs, of which pairs are simulated, or phones' photos, as sharp as wide photos are."""
+
+_SIMULATED: Mapping[str, Mapping[str, Any]] = {"phones": {"taken": 0.5, "halved": 0.25}}
+"""How the simulator's settings differ for a kind: a phone's photo is what a truth looks like."""
 
 _EVERY = 10  # one in so many is held out, from _FEWEST on
 _FEWEST = 5
@@ -132,8 +136,8 @@ def _opened(
         root = _named(wanted)
         kind, doubt = (wanted.kind, "") if wanted.kind else _looked_at(root)
         kind = "photos" if flow else kind
-        if kind == "photos":
-            return _photographs(recipe, wanted, root, scale, cache, seed, doubt)
+        if kind in ("photos", "phones"):
+            return _photographs(recipe, wanted, root, scale, cache, seed, kind, doubt)
         opened = _Cases("", "", root, scale) if kind == "pairs" else _Cases(kind, "", root, scale)
 
     folder = cache / "cases"
@@ -434,9 +438,16 @@ def _fitting(shelf: Shelf, stage: Stage, seed: int, left_out: list[str]) -> Shel
 
 
 def _photographs(
-    recipe: Recipe, wanted: Wanted, root: Path, scale: int, cache: Path, seed: int, doubt: str
+    recipe: Recipe,
+    wanted: Wanted,
+    root: Path,
+    scale: int,
+    cache: Path,
+    seed: int,
+    kind: str,
+    doubt: str,
 ) -> TrainingData:
-    """Pairs, or views with their flow, are made of sharp photographs."""
+    """Pairs, or views with their flow, are made of photographs."""
     for stage in recipe.stages:
         if stage.data.kind == "pairs":
             raise UsageError(
@@ -448,7 +459,7 @@ def _photographs(
     held = None
     if _judged(recipe) is not None and wanted.validate is not None:
         held = load_photographs(wanted.validate, folder, side)
-    return _taken_again(recipe, found, held, scale, seed, "photos", doubt)
+    return _taken_again(recipe, found, held, scale, seed, kind, doubt)
 
 
 def _scenes(
@@ -510,7 +521,7 @@ def _taken_again(
         chosen = _held(len(found))
         held = found.only(chosen)
         found = found.only([n for n in range(len(found)) if n not in chosen])
-    settings = replace(SimulatorSettings(), scale=max(scale, 2))
+    settings = SimulatorSettings(scale=max(scale, 2), **_SIMULATED.get(kind, {}))
 
     def source(stage: Stage) -> Source:
         if stage.data.kind == "flow":

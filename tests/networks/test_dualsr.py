@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from dualsr_cli.networks import Inputs, build, load_into, read_weights, windows
+from dualsr_cli.networks._dualsr_agreement import maps, products, statistics, totals
 from dualsr_cli.networks.dualsr import DualSR, DualSRConfig
 
 SMALL = DualSRConfig(features=8, blocks=(1, 1), domain=6)
@@ -148,6 +149,27 @@ def test_where_nothing_is_drawn_the_enlargement_is_back_projected_bicubic(scale:
         given, ref=torch.zeros_like(given.ref), confidence=torch.zeros_like(given.ref[:, :1])
     )
     torch.testing.assert_close(made(blank).sr, expected, rtol=0, atol=2e-5)
+
+
+def test_how_well_the_photos_agree_is_seen_in_their_finest_bands() -> None:
+    lr = F.interpolate(image(1, 3, 40, 44), scale_factor=2, mode="bicubic").clamp(0, 1)
+    base = F.interpolate(lr, scale_factor=2, mode="nearest")
+
+    def seen(reference: torch.Tensor) -> list[float]:
+        detail = torch.cat([reference - base, torch.ones_like(base[:, :1])], 1)
+        energies = products(lr, detail, 2)
+        whole = statistics(totals(energies, (0, 0, 40, 44)))[0]
+        assert float(maps(energies)[:, 0].mean()) == pytest.approx(float(whole[0]), abs=0.1)
+        return [float(value) for value in whole[:4]]
+
+    assert seen(base) == pytest.approx([1, 1, 1, 1], abs=0.02)
+    middle = base.mean()
+    assert seen(middle + 2 * (base - middle))[2:] == pytest.approx([0.5, 0.5], abs=0.02)
+    other = F.interpolate(image(1, 3, 80, 88, seed=5), scale_factor=2, mode="nearest")
+    assert seen(other)[:2] == pytest.approx([0, 0], abs=0.15)
+    nothing = torch.zeros(1, 4, 160, 176)
+    assert not statistics(totals(products(lr, nothing, 2), (0, 0, 40, 44))).any()
+    assert not maps(products(lr, nothing, 2)).any()
 
 
 def test_every_parameter_of_the_scale_in_use_learns() -> None:

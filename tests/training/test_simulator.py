@@ -47,7 +47,14 @@ CLEAN = CameraSettings(
 )
 PLAIN = CameraSettings(plain=1.0)
 EXACT = ViewSettings(
-    residual=(1e-6, 1e-6), edge=0, outside=0, border=0, gain=0, defocus=0, useless=0
+    residual=(1e-6, 1e-6),
+    edge=0,
+    outside=0,
+    border=0,
+    gain=0,
+    defocus=0,
+    useless=0,
+    spoilt=0,
 )
 
 
@@ -252,7 +259,9 @@ def test_outside_the_tele_photo_there_is_nothing(photographs: Photographs) -> No
 
 
 def test_confidence_falls_where_the_reference_is_off(photographs: Photographs) -> None:
-    view = ViewSettings(edge=1, parallax=(8, 16), outside=0, border=0, useless=0, overlooked=0)
+    view = ViewSettings(
+        edge=1, parallax=(8, 16), outside=0, border=0, useless=0, spoilt=0, overlooked=0
+    )
     simulator = Simulator(photographs, small(view=view, wide=CLEAN, tele=CLEAN))
     near, off = [], []
     for index in range(8):
@@ -261,6 +270,19 @@ def test_confidence_falls_where_the_reference_is_off(photographs: Photographs) -
         near.append(made.confidence[length < 0.5])
         off.append(made.confidence[length > 5])
     assert np.concatenate(off).mean() < 0.3 * np.concatenate(near).mean()
+
+
+@pytest.mark.parametrize("change", [{"noise": (40, 40), "quality": (95, 95)}, {"quality": (5, 5)}])
+def test_a_spoilt_reference_shows_the_same_scene_badly(
+    photographs: Photographs, change: dict[str, tuple[float, float]]
+) -> None:
+    view = replace(EXACT, spoilt=1, **{"noise": (0.1, 0.1), **change})
+    errors = []
+    for index in range(6):
+        inputs = Simulator(photographs, small(view=view, tele=PLAIN, zoom=(2, 2))).sample(index, 0)
+        assert inputs.hr is not None
+        errors.append(float((inputs.ref - inputs.hr).square().mean().sqrt()) * 255)
+    assert 5 < max(errors) < 45  # of grey levels: about what was asked for, half of the time
 
 
 def test_a_useless_reference_is_hardly_trusted(photographs: Photographs) -> None:

@@ -143,7 +143,7 @@ def test_samples_of_several_places_are_mixed_by_their_shares(
     assert data.origins == ("sharp",) * 16 + ("city100",) * 16
     source = data.source(recipe.stages[0])
     grey = [
-        float((sample.hr[:, 0] - sample.hr[:, 2]).abs().mean()) < 0.02  # noise of a lens's truth
+        float((sample.hr[:, 0] - sample.hr[:, 2]).abs().mean()) < 0.04  # noise of a lens's truth
         for sample in (source.sample(index, 0) for index in range(40))
         if sample.hr is not None
     ]
