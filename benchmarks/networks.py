@@ -35,7 +35,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -46,6 +46,7 @@ from benchmarks._memory import MIB
 from benchmarks._networks_row import COUNTED, Row
 from dualsr_cli.networks import ARCHITECTURES
 
+KINDS = ("published", "compact")
 SIZES = ((896, 448), (1792, 1280))  # of LR
 LARGE = 10**6  # LR pixels: from there on hours of a processor
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*ARCHITECTURES, []], metavar="NAME")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--size", nargs="+", type=_size, metavar="WxH", help="of LR")
+    parser.add_argument("--kind", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--tile", type=int, default=512, help="LR pixels of a window's side")
     parser.add_argument("--repeat", type=int, default=1, help="times that a row is measured")
     parser.add_argument("--published", type=Path, help="a checkout of KeDuSR's published code")
@@ -72,15 +74,19 @@ def main() -> None:
         print(f"{'':31}  parameters            GFLOP        s    CPU s  GFLOP/s of peak"
               "     peak   beyond  planned  load")  # fmt: skip
         start = Row("", "", *size, options.device, options.tile, options.repeat)
-        for row in rows(options.names or list(ARCHITECTURES), start, options.published):
+        for row in rows(
+            options.names or list(ARCHITECTURES), options.kind, start, options.published
+        ):
             _show(row)
 
 
-def rows(names: list[str], start: Row, checkout: Path | None) -> Iterator[Row]:
+def rows(
+    names: list[str], kinds: Sequence[str], start: Row, checkout: Path | None
+) -> Iterator[Row]:
     """What is measured at one size, in turn."""
     cuda = start.device.startswith("cuda")
     for name in names:
-        for kind in ("published", "compact"):
+        for kind in kinds:
             ours = replace(start, name=name, kind=kind)
             yield ours
             if cuda:
