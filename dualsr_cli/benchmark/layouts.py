@@ -40,7 +40,7 @@ __all__ = [
 
 VARIABLE = "DUALSR_DATA"  # the folder that holds one folder a data set
 
-_SAMPLES = Path(__file__).parents[2] / "sample_pairs"  # of a source checkout
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ LAYOUTS: Mapping[str, Layout] = {
         splits=("all",),
     ),
     "sample": Layout(
-        "it is the folder sample_pairs of dualsr's source repository, with SCENE/wide.* and "
-        "SCENE/tele.* in it",
+        "it is the folder sample_pairs that comes with dualsr, with SCENE/wide.* and SCENE/tele.* "
+        "in it: install dualsr again",
         _layouts_own.sample,
         splits=("all",),
         parts=("crop", "full"),
@@ -192,8 +192,8 @@ LAYOUTS: Mapping[str, Layout] = {
 def dataset_root(dataset: str, root: Path | None = None) -> Path:
     """Where a data set lies: `root` if given, else the folder named like it in DUALSR_DATA.
 
-    The sample lies in the source checkout unless said otherwise. Raises UsageError where nothing
-    says it, or for an unknown data set; InputError where there is nothing.
+    The sample comes with dualsr, in the package or beside it in a source checkout. Raises
+    UsageError where nothing says it, or for an unknown data set; InputError where there is nothing.
     """
     layout = _layout(dataset)
     data = os.environ.get(VARIABLE)
@@ -201,7 +201,8 @@ def dataset_root(dataset: str, root: Path | None = None) -> Path:
         inner = Path(data).expanduser() / dataset
         root = inner if inner.exists() or dataset != "sample" else None
     if root is None and dataset == "sample":
-        root = _SAMPLES
+        packaged = _PACKAGE / "sample_pairs"
+        root = packaged if packaged.is_dir() else _PACKAGE.parent / "sample_pairs"
     if root is None:
         raise UsageError(
             f"it is not said where {dataset} lies: give --root DIR or set {VARIABLE} to a folder "

@@ -219,7 +219,7 @@ def test_the_tables_hashes_are_those_in_torchvisions_file_names() -> None:
         assert file.url.endswith(f"-{file.sha256[:8]}.pth")
 
 
-def test_models_are_in_the_wheel(repository: Path, tmp_path: Path) -> None:
+def test_models_and_the_sample_are_in_the_wheel(repository: Path, tmp_path: Path) -> None:
     pytest.importorskip("hatchling")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=repository, check=True, capture_output=True)
@@ -232,6 +232,8 @@ def test_models_are_in_the_wheel(repository: Path, tmp_path: Path) -> None:
         "from dualsr_cli.networks import list_models, pretrained_vgg\n"
         "pretrained_vgg('vgg16', ['relu3_3'])\n"
         "print(json.dumps([[m.name, str(m.folder)] for m in list_models() if m.shipped]))\n"
+        "from dualsr_cli.benchmark import dataset_root\n"
+        "print(dataset_root('sample'))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "site")],
@@ -242,7 +244,11 @@ def test_models_are_in_the_wheel(repository: Path, tmp_path: Path) -> None:
     )
     packaged = tmp_path / "site" / "dualsr_cli" / "models"
     shipped = sorted(config.parent.name for config in repository.glob("models/*/config.yaml"))
-    assert json.loads(done.stdout) == [[name, str(packaged / name)] for name in shipped]
+    models, sample = done.stdout.splitlines()
+    assert json.loads(models) == [[name, str(packaged / name)] for name in shipped]
+    assert sample == str(packaged.parent / "sample_pairs")
+    for path in repository.glob("sample_pairs/*/*"):
+        assert (Path(sample) / path.relative_to(repository / "sample_pairs")).is_file()
     for name in shipped:
         assert sorted(path.name for path in (packaged / name).iterdir()) == sorted(
             path.name for path in (repository / "models" / name).iterdir()
