@@ -13,7 +13,7 @@ from PIL import Image
 from dualsr_cli.alignment import AlignedPair, align
 from dualsr_cli.errors import AlignmentError
 from dualsr_cli.photos import Photo, parse_capture, read_photo
-from dualsr_cli.reconstruction import load_restorer, measure, reconstruct, restore
+from dualsr_cli.reconstruction import AUTO, measure, reconstruct, restore, restorer_for
 
 SAMPLES = Path(__file__).parent.parent / "sample_pairs"
 SCALE = 2
@@ -161,10 +161,10 @@ class Run:
     refused: str
 
 
-def run(wide: Photo, tele: Photo | None, model: str = "", precision: str = "fp32") -> Run:
+def run(wide: Photo, tele: Photo | None, model: str = AUTO, precision: str = "fp32") -> Run:
     """What `dualsr upscale --scale 2 --model MODEL` does between reading and writing.
 
-    model: a network, which works in `precision`, or "" for detail transfer.
+    precision: of a network.
     """
     aligned, agreement, refused = None, None, ""
     if tele is not None:
@@ -176,9 +176,10 @@ def run(wide: Photo, tele: Photo | None, model: str = "", precision: str = "fp32
         except AlignmentError as error:
             refused = error.reason
     used = aligned if agreement is not None else None
-    if model and used is not None:
-        restorer = load_restorer(model, "cpu", precision)
-        return Run(restore(used, restorer, SCALE).pixels, aligned, refused)
+    if used is not None and agreement is not None:
+        restorer = restorer_for(model, agreement, "cpu", precision)
+        if restorer is not None:
+            return Run(restore(used, restorer, SCALE).pixels, aligned, refused)
     return Run(reconstruct(wide, used, SCALE, agreement=agreement).pixels, aligned, refused)
 
 

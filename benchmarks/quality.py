@@ -13,8 +13,8 @@ long-focal photo, the tele a shifted, slightly warped and re-toned crop of the t
 photo that the tele shows and the middle of the tele photo, the truth is the whole tele photo, laid
 on the wide one. --protocol simulated simulates two pairs of each photo in photos/.
 
---model NAME measures a network of the zoo in place of detail transfer; the last column is its
-LPIPS beside bicubic's.
+--model NAME measures detail-transfer or a network of the zoo in place of what dualsr does unasked;
+the last column but one is its LPIPS beside bicubic's.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="a folder with berlin/, buddha/, city100/")
     parser.add_argument("--protocol", choices=[*PROTOCOLS], default="half-size")
-    parser.add_argument("--model", default="", help="a network; default: detail transfer")
+    parser.add_argument("--model", default="auto", help="as of `dualsr upscale`")
     parser.add_argument("--precision", default="fp32", help="of the network: fp32, bf16 or fp16")
     parser.add_argument("--quick", action="store_true", help="every sixth pair of --data")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

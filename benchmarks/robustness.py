@@ -115,10 +115,10 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-def rows(pair: Pair, other_scene: Rgb, model: str = "") -> Iterator[tuple[str, float, float, str]]:
+def rows(pair: Pair, other_scene: Rgb, model: str) -> Iterator[tuple[str, float, float, str]]:
     """Damage, whole picture in dB, footprint in dB, reason of the refusal."""
     plain = run(pair.wide, None).pixels
-    aligned = run(pair.wide, pair.tele).aligned
+    aligned = run(pair.wide, pair.tele, "detail-transfer").aligned
     inside = footprint(aligned.homography, pair.wide, pair.tele) if aligned else None
     cases = {**DAMAGES, "another scene": lambda tele: other_scene}
     for name, damage in cases.items():
@@ -136,7 +136,7 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="berlin/ and city100/")
     parser.add_argument("--pairs", nargs="+", metavar="NAME", default=PAIRS, help=" ".join(PAIRS))
-    parser.add_argument("--model", default="", help="a network; default: detail transfer")
+    parser.add_argument("--model", default="auto", help="as of `dualsr upscale`")
     options = parser.parse_args()
 
     # Its wide photo: its tele photo is of the house that the facade pairs show as well.

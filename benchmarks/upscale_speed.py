@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photo", nargs="?", default=SAMPLES / "phone-jpeg" / "tele.jpg", type=Path)
     parser.add_argument("--sizes", nargs="+", type=float, default=[3, 6, 12, 24, 48])
-    parser.add_argument("--model", default="detail-transfer")
+    parser.add_argument("--model", default="auto")
     options = parser.parse_args()
     print("wide MP  seconds  s/MP   align  reconstruct  write  peak MiB  pixels MiB  beyond  ratio"
           "  detail")  # fmt: skip

@@ -148,32 +148,34 @@ def _lines(say: Callable[[str], None], clock: Callable[[], float]) -> Progress:
     current: str | None = None
     finished = False
     started = spoken = 0.0
+    before = 0  # done when the stage was first heard of: what is resumed begins with some
 
     def report(stage: str, done: int, total: int) -> None:
-        nonlocal current, finished, started, spoken
+        nonlocal current, finished, started, spoken, before
         complete = 0 < total <= done
         if stage == current and finished and complete:
             return  # said already
         now = clock()
         if stage != current or finished:
-            current, started, spoken = stage, now, now
+            current, started, spoken, before = stage, now, now, done
         finished = complete
         elapsed = now - started
         if complete:
             say(f"{stage}: done in {duration(elapsed)}")
         elif now - spoken >= PROGRESS_INTERVAL:
             spoken = now
-            say(_on_the_way(stage, done, total, elapsed))
+            say(_on_the_way(stage, done, total, (done - before) / elapsed if elapsed else 0))
 
     return report
 
 
-def _on_the_way(stage: str, done: int, total: int, elapsed: float) -> str:
+def _on_the_way(stage: str, done: int, total: int, speed: float) -> str:
+    """speed: done per second, 0 where that is not known."""
     line = f"{stage}: {done} of {total}" if total else f"{stage}: {done}"
-    if done and elapsed > 0:
-        line += f", {_rate(done / elapsed)}"
+    if speed > 0:
+        line += f", {_rate(speed)}"
         if total:
-            line += f", {duration(elapsed / done * (total - done))} left"
+            line += f", {duration((total - done) / speed)} left"
     return line
 
 
@@ -219,7 +221,7 @@ def _bar() -> Iterator[Progress]:
 
     def report(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
-            tasks[stage] = bar.add_task(stage)
+            tasks[stage] = bar.add_task(stage, completed=done)
         elif done < bar.tasks[tasks[stage]].completed:  # the same stage of the next item
             bar.reset(tasks[stage])
         bar.update(tasks[stage], completed=done, total=total or None)

@@ -189,6 +189,15 @@ def test_progress_lines_tell_rate_and_time_left(capsys: pytest.CaptureFixture[st
     assert len(lines) == 50 / PROGRESS_INTERVAL
 
 
+def test_what_is_resumed_goes_as_fast_as_it_goes_now(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Console(clock=clock).progress() as progress:
+        progress("training", 1000, 2000)
+        clock.now += 10
+        progress("training", 1020, 2000)
+    assert capsys.readouterr().err == "training: 1020 of 2000, 2.0/s, 8 min 10 s left\n"
+
+
 def test_slow_progress_is_told_by_the_minute(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with Console(clock=clock).progress() as progress:

@@ -309,6 +309,7 @@ SURFACE = {
         "write_report",
     },
     "dualsr_cli.reconstruction": {
+        "AUTO",
         "Agreement",
         "Crop",
         "Progress",
@@ -324,6 +325,7 @@ SURFACE = {
         "reconstruct",
         "restore",
         "restore_windows",
+        "restorer_for",
         "upscale",
         "write_preview",
         "ClipOptions",

@@ -30,13 +30,17 @@ from dualsr_cli.networks import (
 )
 from dualsr_cli.photos import READ_SUFFIXES, Photo, read_photo
 from dualsr_cli.reconstruction import (
+    AUTO,
+    DETAIL_TRANSFER,
     Agreement,
     Restorer,
     load_restorer,
     measure,
     network_inputs,
     reconstruct,
+    restore,
     restore_windows,
+    restorer_for,
     run_network,
 )
 
@@ -117,12 +121,12 @@ class Made:
 
 def find_method(name: str) -> Method:
     """The method of that name. Raises UsageError where there is none, InputError for its files."""
-    if name in _PLAIN:
+    if name in (*_PLAIN, AUTO):
         return Method(name, name)
     networks = {model.name: model for model in list_models() if model.kind == "network"}
     if name in networks:
         return _network_method(networks[name])
-    known = ", ".join([*_PLAIN, *networks])
+    known = ", ".join([*_PLAIN, AUTO, *networks])
     raise UsageError(
         f"there is no method {name[:_LONGEST_NAME]!r}: choose among {known}, or name a folder of "
         "images by --results"
@@ -132,7 +136,7 @@ def find_method(name: str) -> Method:
 def list_methods() -> list[Method]:
     """All that `find_method` knows. Raises InputError."""
     networks = [_network_method(model) for model in list_models() if model.kind == "network"]
-    return [Method(name, name) for name in _PLAIN] + networks
+    return [Method(name, name) for name in (*_PLAIN, AUTO)] + networks
 
 
 def default_methods(
@@ -272,6 +276,24 @@ def _detail_transfer(
     return _timed(work, found.refused, resources.device, resources)
 
 
+def _auto(
+    method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
+) -> Made:
+    """What `upscale` does unasked: a network where the wide lens blurs, corrected as there."""
+    found = alignment()
+    if found.pair is None or found.agreement is None:
+        return _detail_transfer(method, sample, alignment, resources)
+    restorer = restorer_for(AUTO, found.agreement, resources.device, resources.precision)
+    if restorer is None:
+        return _detail_transfer(method, sample, alignment, resources)
+    pair, scale = found.pair, float(sample.case.scale)
+
+    def work() -> Array:
+        return restore(pair, restorer, scale, memory=resources.memory).pixels
+
+    return _timed(work, None, resources.device, resources, restorer.precision)
+
+
 def _network(
     method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
 ) -> Made:
@@ -351,11 +373,12 @@ def _elsewhere(
     return Made(photo.pixels)
 
 
-_PLAIN = ("bicubic", "lanczos", "detail-transfer")
+_PLAIN = ("bicubic", "lanczos", DETAIL_TRANSFER)
 _MAKERS: Mapping[str, _Maker] = {
     "bicubic": _resized,
     "lanczos": _resized,
-    "detail-transfer": _detail_transfer,
+    DETAIL_TRANSFER: _detail_transfer,
+    AUTO: _auto,
     "network": _network,
     "results": _elsewhere,
 }

@@ -11,7 +11,7 @@ Methods = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAMES",
-        help="bicubic, lanczos, detail-transfer, or networks that `dualsr models` lists; "
+        help="bicubic, lanczos, detail-transfer, auto, or networks that `dualsr models` lists; "
         "commas between them.  [default: the three, and networks that two cores can afford]",
         show_default=False,
     ),

@@ -41,9 +41,9 @@ def upscale(
         typer.Option(
             metavar="NAME",
             help="What reconstructs: detail-transfer, which needs no weights, or a network that "
-            "`dualsr models` lists.",
+            "`dualsr models` lists; auto: detail-transfer, or dualsr where the wide lens blurs.",
         ),
-    ] = "detail-transfer",
+    ] = "auto",
     scale: Annotated[
         float | None,
         typer.Option(
@@ -139,7 +139,8 @@ def upscale(
     """
     if are_clips(inputs):
         settings = {
-            "model": model, "scale": scale, "device": device, "precision": precision.value,
+            "model": "detail-transfer" if model == "auto" else model,
+            "scale": scale, "device": device, "precision": precision.value,
             "codec": codec, "crf": crf, "strip_metadata": strip_metadata,
         }  # fmt: skip
         photos = {
@@ -196,12 +197,14 @@ def upscale(
 
 
 def _weights(model: str, precision: Precision) -> dict[str, str]:
-    """What else decides a network's result."""
-    if model == "detail-transfer":
-        return {}
+    """What else decides a result that a network may have a part in."""
     from dualsr_cli.networks import find_model
+    from dualsr_cli.reconstruction import network_of
 
-    return {"weights": find_model(model).sha256, "precision": precision.value}
+    network = network_of(model)
+    if network is None:
+        return {}
+    return {"weights": find_model(network).sha256, "precision": precision.value}
 
 
 def _tell(console: Console, facts: Mapping[str, Any], start: str) -> None:

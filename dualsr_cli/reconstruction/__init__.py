@@ -30,11 +30,15 @@ from dualsr_cli.reconstruction.restore_clip import (
 )
 from dualsr_cli.reconstruction.tiler import plan, restore_windows
 from dualsr_cli.reconstruction.upscale import (
+    AUTO,
+    DETAIL_TRANSFER,
     UpscaleOptions,
     UpscaleReport,
     UpscaleTask,
     described,
+    network_of,
     resolve_device,
+    restorer_for,
     upscale,
 )
 from dualsr_cli.reconstruction.upscale_clip import (
@@ -45,6 +49,8 @@ from dualsr_cli.reconstruction.upscale_clip import (
 )
 
 __all__ = [
+    "AUTO",
+    "DETAIL_TRANSFER",
     "Agreement",
     "ClipOptions",
     "ClipPlan",
@@ -69,6 +75,7 @@ __all__ = [
     "load_restorer",
     "measure",
     "network_inputs",
+    "network_of",
     "plan",
     "plan_clip",
     "plan_groups",
@@ -78,6 +85,7 @@ __all__ = [
     "restore",
     "restore_group",
     "restore_windows",
+    "restorer_for",
     "restoring_memory",
     "run_network",
     "upscale",

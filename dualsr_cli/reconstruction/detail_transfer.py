@@ -38,6 +38,12 @@ _FLATTEST = 5.0  # per cent of the footprint that are taken to show nothing but 
 _FINEST, _NEXT = 0.8, 1.6  # wide pixels: the bands are x - G x and G x - G' x
 _EDGE = 8.0  # wide pixels over which the detail fades in at the footprint's edge
 
+# Between pairs whose wide lens blurs at its pixels (City100's short focal lengths: contrast 0.33 to
+# 0.56, fineness 0.4 to 0.7) and halved photos (0.77 to 1.07, above 1.07), with and without noise.
+_FADED = 0.72  # the wide photo's contrast against the tele's, in the finest band
+_SOFT = 0.8  # the wide photo's fineness
+_AMPLIFIED = 0.95  # the tele's finest band, as a multiple of the wide's
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -46,13 +52,26 @@ class Agreement:
     `contrast` and `correlation` in the finest band that both photos know, and the octave below.
     `gain` is g, the share of the tele's detail to add where the photos agree. `sharpness` is
     the tele's energy over the wide's in the finest band. `noise` is the energy of the noise in
-    the tele's detail, of three colours with white 1.
+    the tele's detail, of three colours with white 1. `fineness` is the wide photo's own energy in
+    the finest band over that of the octave below.
     """
 
     contrast: tuple[float, float]
     correlation: tuple[float, float]
     sharpness: float
     noise: float
+    fineness: float
+
+    @property
+    def lens_blurs(self) -> bool:
+        """Whether the wide photo is less sharp than its pixels allow, by its lens's fault.
+
+        Noise in the tele photo lowers the contrast too; but then the wide photo is not soft, nor is
+        the tele's finest band an amplified copy of the wide's.
+        """
+        contrast, correlation = self.contrast[0], self.correlation[0]
+        amplified = correlation**2 > _AMPLIFIED * contrast
+        return 0 < contrast < _FADED and (self.fineness < _SOFT or amplified)
 
     @property
     def gain(self) -> float:
@@ -139,6 +158,7 @@ def agreement(sums: npt.NDArray[np.float64], energy: Floats, scale: float) -> Ag
         (float(correlation[0]), float(correlation[1])),
         float(tele[0] / max(wide[0], 1e-9)),
         float(min(np.percentile(energy, _FLATTEST), disagreement)) if len(energy) else 0.0,
+        float(wide[0] / max(wide[1], 1e-9)),
     )
 
 

@@ -46,6 +46,12 @@ from dualsr_cli.reconstruction.restore import (
 DETAIL_TRANSFER = "detail-transfer"
 """The model that needs no weights."""
 
+AUTO = "auto"
+"""Detail transfer, or, where the wide lens blurs (`Agreement.lens_blurs`), _DEBLURRING."""
+
+_DEBLURRING = "dualsr"
+"""The network that aims at the tele lens's sharpness."""
+
 # Measured: what reconstructing takes beside the pixels of photos and result.
 _LIBRARIES = 400 << 20  # bytes, with what aligning left behind
 _TILE_BYTES = 130 << 20  # a tile in the making, by the scale
@@ -55,14 +61,14 @@ _TILE_BYTES = 130 << 20  # a tile in the making, by the scale
 class UpscaleOptions:
     """What a person may ask of one upscaling.
 
-    model: DETAIL_TRANSFER, or a network of the zoo, which works in `precision` ("auto" or of
+    model: AUTO, DETAIL_TRANSFER, or a network of the zoo, which works in `precision` ("auto" or of
     PRECISIONS) and may take `memory` bytes on its device (None: a share of what is free). scale:
     output pixels per wide pixel; None: the pair's ratio, at most 4 and 200 megapixels.
     crop_to_tele: only the part that the tele photo shows. format, quality and bit_depth are
     `write_photo`'s. strip_metadata: nothing but the colour profile goes into the result.
     """
 
-    model: str = DETAIL_TRANSFER
+    model: str = AUTO
     scale: float | None = None
     crop_to_tele: bool = False
     device: str = "auto"
@@ -77,7 +83,10 @@ class UpscaleOptions:
 
 @dataclass(frozen=True)
 class UpscaleReport:
-    """What was done to one pair; `refused` is why the tele photo was not used, (code, sentence)."""
+    """What was done to one pair; `refused` is why the tele photo was not used, (code, sentence).
+
+    made_by: DETAIL_TRANSFER, or the network that reconstructed.
+    """
 
     wide: Path
     tele: Path
@@ -85,6 +94,7 @@ class UpscaleReport:
     width: int
     height: int
     scale: float
+    made_by: str
     tele_used: bool
     refused: tuple[str, str] | None
     swapped: bool
@@ -110,6 +120,7 @@ def described(summary: Mapping[str, Any]) -> dict[str, str]:
         "wide photo": str(summary["wide"]),
         "tele photo": str(summary["tele"]),
         "result": f"{summary['width']} x {summary['height']} pixels, {summary['scale']:.2f}x",
+        "made by": str(summary["made_by"]),
     }
     if summary["reason"]:
         facts["tele photo refused"] = summary["reason"]
@@ -151,7 +162,7 @@ class Upscaled:
     """A result that is not written yet, and how it came about; `seconds` of each stage so far.
 
     `wide` and `tele` are what they turned out to be. `aligned` and `agreement` are None where the
-    tele photo was refused, `refused` is (code, sentence) then.
+    tele photo was refused, `refused` is (code, sentence) then. made_by: as in `UpscaleReport`.
     """
 
     wide: Photo
@@ -160,6 +171,7 @@ class Upscaled:
     agreement: Agreement | None
     refused: tuple[str, str] | None
     reconstruction: Reconstruction
+    made_by: str
     notes: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -247,11 +259,27 @@ def _check_options(options: UpscaleOptions) -> None:
         check_writable(options.preview)
 
 
-def _restorer(options: UpscaleOptions) -> Restorer | None:
-    """The network that was asked for, loaded once; None for detail transfer."""
-    if options.model == DETAIL_TRANSFER:
+def network_of(model: str) -> str | None:
+    """The network that a model may take, by its name; None for DETAIL_TRANSFER."""
+    return {AUTO: _DEBLURRING, DETAIL_TRANSFER: None}.get(model, model)
+
+
+def restorer_for(
+    model: str, agreement: Agreement, device: str, precision: str = "auto"
+) -> Restorer | None:
+    """The network that reconstructs a pair, loaded once; None where detail transfer does."""
+    network = network_of(model)
+    if network is None or (model == AUTO and not agreement.lens_blurs):
         return None
-    return load_restorer(options.model, resolve_device(options.device), options.precision)
+    return load_restorer(network, device, precision)
+
+
+def _restorer(options: UpscaleOptions) -> Restorer | None:
+    """The network that may be needed, loaded once; None for detail transfer."""
+    network = network_of(options.model)
+    if network is None:
+        return None
+    return load_restorer(network, resolve_device(options.device), options.precision)
 
 
 def _memory(wide: Header, tele: Header, options: UpscaleOptions) -> int:
@@ -266,10 +294,12 @@ def _memory(wide: Header, tele: Header, options: UpscaleOptions) -> int:
     scale = options.scale or max(1.0, min(ratio, MAX_DEFAULT_SCALE, room))
     tiles = min(TILE_THREADS, math.ceil(wide.width / TILE) * math.ceil(wide.height / TILE))
     making = wide.decoded_size * scale**2 + _LIBRARIES
+    ways: list[float] = []
+    if options.model in (AUTO, DETAIL_TRANSFER):
+        ways.append(tiles * scale * _TILE_BYTES)
     if restorer := _restorer(options):
-        making += restoring_memory(restorer, wide.width, wide.height, ratio, options.memory)
-    else:
-        making += tiles * scale * _TILE_BYTES
+        ways.append(restoring_memory(restorer, wide.width, wide.height, ratio, options.memory))
+    making += max(ways)
     return round(held + max(making, working_memory(wide, tele)))
 
 
@@ -304,7 +334,9 @@ def _compute(pair: Pair, options: UpscaleOptions, progress: Progress) -> Upscale
     if note:
         notes.append(note)
     box = _crop(aligned, refused) if options.crop_to_tele else None
-    restorer = _restorer(options)
+    restorer = None
+    if agreement is not None:
+        restorer = restorer_for(options.model, agreement, device, options.precision)
     if restorer and aligned is not None:
         reconstruction = restore(
             aligned, restorer, scale, memory=options.memory, box=box, progress=progress
@@ -315,8 +347,9 @@ def _compute(pair: Pair, options: UpscaleOptions, progress: Progress) -> Upscale
         )
     clock.lap("reconstruct")
     return Upscaled(
-        wide, tele, aligned, agreement, refused, reconstruction, tuple(notes), clock.laps
-    )
+        wide, tele, aligned, agreement, refused, reconstruction,
+        restorer.model if restorer else DETAIL_TRANSFER, tuple(notes), clock.laps,
+    )  # fmt: skip
 
 
 def _write(made: Upscaled, output: Path, options: UpscaleOptions) -> UpscaleReport:
@@ -331,6 +364,7 @@ def _write(made: Upscaled, output: Path, options: UpscaleOptions) -> UpscaleRepo
         reconstruction.pixels.shape[1],
         reconstruction.pixels.shape[0],
         reconstruction.scale,
+        made.made_by,
         aligned is not None,
         made.refused,
         aligned is not None and aligned.swapped,

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from dualsr_cli.errors import DualsrError, UsageError
+from dualsr_cli.machine import memory_kept
 from dualsr_cli.networks import Inputs, load_into
 from dualsr_cli.training._batches import Source, batches
 from dualsr_cli.training._learner import Learner, out_of_memory
@@ -114,10 +115,11 @@ def train(
     try:
         run = _Run(recipe, folder, options, processes, start)
         begin = 0
-        for number, stage in enumerate(recipe.stages):
-            if run.step < begin + stage.iterations:
-                run.train_stage(number, begin, source_of(stage), validate, on_progress, stop)
-            begin += stage.iterations
+        with memory_kept(processes.device.type == "cpu"):  # each iteration takes what the last had
+            for number, stage in enumerate(recipe.stages):
+                if run.step < begin + stage.iterations:
+                    run.train_stage(number, begin, source_of(stage), validate, on_progress, stop)
+                begin += stage.iterations
         processes.wait()
         return run.finish()
     finally:

@@ -21,7 +21,7 @@ ALL = "all"
 
 KINDS = ("triplets", "pairs", "flow")
 REFERENCES = ("nearby", "around", "same", "laid", "inside")
-WIDES = ("simulated", "reduced")
+WIDES = ("simulated", "reduced", "blurred")
 SHAPES = ("constant", "cosine", "steps")
 
 _MOST_BYTES = 64 << 10  # of a recipe
@@ -43,7 +43,9 @@ class Data:
     "laid": lr lies anywhere and ref on it as far as the tele photo reaches, as `dualsr upscale`
     lays it; "inside": ref shows a part of lr that has 1 / scale of its sides, as in SelfDZSR.
     wide: of pairs that are simulated of photographs: "simulated", the wide photo is mostly shot
-    through a lens; "reduced", it is the truth merely reduced, as in the papers' synthetic sets.
+    through a lens; "reduced", it is the truth merely reduced, as in the papers' synthetic sets;
+    "blurred", it is always shot through a lens, which blurs it, and the truth is as sharp as the
+    tele's scene.
     flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
     `SyntheticFlow`.
     """

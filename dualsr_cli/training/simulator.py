@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -52,6 +52,13 @@ _LAYOUTS: Mapping[str, Layout] = {
     "inside": "inside",
 }
 """By what a recipe calls them."""
+
+_WIDES: Mapping[str, Mapping[str, Any]] = {
+    "simulated": {},
+    "reduced": {"plain": 1.0},
+    "blurred": {"plain": 0.0, "lens": (0.15, 0.8)},
+}
+"""How the wide camera differs by what a recipe says of it."""
 
 _DOUBTFUL = 1 / 255  # confidence of what the tele shows, but not surely there
 _MARGIN = 16  # wide pixels that a shot sees beside its patch, on both sides together
@@ -361,13 +368,12 @@ def simulated(
     if data.kind != "triplets":
         raise ValueError(f"simulated samples are triplets, not {data.kind}")
     still = data.reference == "same" and data.offset[1] == 0
-    plain = 1.0 if data.wide == "reduced" else settings.wide.plain
     return Simulator(
         photographs,
         replace(
             settings,
             patch=(data.patch[0], data.patch[1]),
-            wide=replace(settings.wide, plain=plain),
+            wide=replace(settings.wide, **_WIDES[data.wide]),
             layout="on" if still else _LAYOUTS[data.reference],
             offset=(data.offset[0], data.offset[1]),
             on=ON if data.reference == "around" else 0.0,

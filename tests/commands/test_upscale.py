@@ -59,7 +59,7 @@ def test_what_scripts_read(dualsr: Run, pair: Pair, tmp_path: Path) -> None:
     told = json.loads(line)
     assert list(told) == [
         "event", "item", "state", "output", "files", "wide", "tele", "width", "height", "scale",
-        "tele_used", "refused", "swapped", "fit", "agreement", "shares", "seconds",
+        "made_by", "tele_used", "refused", "swapped", "fit", "agreement", "shares", "seconds",
         "output_bytes", "notes", "reason", "model",
     ]  # fmt: skip
     assert told["event"] == "upscaled"
@@ -70,7 +70,7 @@ def test_what_scripts_read(dualsr: Run, pair: Pair, tmp_path: Path) -> None:
     assert told["fit"]["density"] == pytest.approx(2.58, abs=0.02)
     assert sum(told["shares"]) == pytest.approx(1, abs=0.01)
     assert told["output_bytes"] == out.stat().st_size
-    assert told["model"] == "detail-transfer"
+    assert (told["model"], told["made_by"]) == ("auto", "detail-transfer")
     assert set(told["seconds"]) >= {"read", "align", "reconstruct", "write"}
 
 

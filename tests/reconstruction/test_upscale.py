@@ -118,7 +118,7 @@ def test_the_memory_covers_photos_and_result(items: list[Item], tmp_path: Path) 
     wide, tele = tmp_path / "wide.png", tmp_path / "tele.png"
     Image.new("RGB", (4000, 3000)).save(wide, compress_level=1)
     Image.new("RGB", (2000, 1500)).save(tele, compress_level=1)
-    fourfold = UpscaleTask(UpscaleOptions(scale=4))
+    fourfold = UpscaleTask(UpscaleOptions(model="detail-transfer", scale=4))
     large = fourfold.memory(item(wide, tele))
     # 9 MP more of input and 144 MP more of output, three bytes each.
     assert large - fourfold.memory(item(tele, tele)) == pytest.approx(459_000_000, rel=0.02)

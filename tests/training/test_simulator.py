@@ -139,6 +139,24 @@ def test_a_reduced_wide_photo_is_its_truth_made_smaller(photographs: Photographs
         np.testing.assert_allclose(np.asarray(small)[inner], lr[inner], rtol=0, atol=0.6)
 
 
+def test_a_blurred_wide_photo_is_softer_than_its_truth_made_smaller(
+    photographs: Photographs,
+) -> None:
+    simulator = simulated(photographs, Data(patch=(48, 48), reference="same", wide="blurred"))
+    shares = []
+    for index in range(12):
+        made = simulator.sample(index, 0)
+        assert made.hr is not None
+        truth = np.round(255 * made.hr[0].permute(1, 2, 0).numpy()).astype(np.uint8)
+        small = np.asarray(Image.fromarray(truth).resize((48, 48), Image.Resampling.BICUBIC))
+        bands = [
+            (image - cv2.GaussianBlur(image, (0, 0), 0.8))[4:-4, 4:-4].ravel()
+            for image in (255 * made.lr[0].permute(1, 2, 0).numpy(), small.astype(np.float32))
+        ]
+        shares.append(float(bands[0] @ bands[1] / (bands[1] @ bands[1])))
+    assert max(shares) < 0.95 and np.median(shares) < 0.7
+
+
 def test_around_the_patch_the_box_tells_where_the_reference_lies(photographs: Photographs) -> None:
     data = Data(patch=(32, 48), reference="around", offset=(0, 40))
     simulator = simulated(photographs, data)

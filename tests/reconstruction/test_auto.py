@@ -1,0 +1,80 @@
+"""What `dualsr upscale` takes unasked: detail transfer, or a network where the wide lens blurs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from dualsr_cli.alignment import align
+from dualsr_cli.photos import read_photo
+from dualsr_cli.reconstruction import (
+    UpscaleOptions,
+    UpscaleReport,
+    measure,
+    upscale,
+)
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def halved(pixels: Pixels) -> Pixels:
+    size = pixels.shape[1] // 2, pixels.shape[0] // 2
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def city(sample_pairs: Path) -> tuple[Path, Path]:
+    """A phone's two lenses, the wide one's photo soft at its pixels."""
+    return sample_pairs / "city" / "wide.png", sample_pairs / "city" / "tele.png"
+
+
+@pytest.fixture(scope="module")
+def small_city(city: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The same at half its size, where the lens's blur is not seen any more."""
+    folder = tmp_path_factory.mktemp("halved")
+    for path in city:
+        Image.fromarray(halved(read_photo(path).pixels)).save(folder / path.name)
+    return [folder / path.name for path in city]
+
+
+def test_a_soft_wide_photo_is_for_the_network(city: tuple[Path, Path], tmp_path: Path) -> None:
+    made = both(*city, tmp_path, "dualsr")
+    assert made.agreement is not None and made.agreement.fineness < 0.8
+
+
+def test_a_sharp_wide_photo_is_for_detail_transfer(small_city: list[Path], tmp_path: Path) -> None:
+    made = both(*small_city, tmp_path, "detail-transfer")
+    assert made.agreement is not None and made.agreement.fineness > 1
+
+
+def both(wide: Path, tele: Path, folder: Path, expected: str) -> UpscaleReport:
+    """What is made unasked is to the byte what the expected model makes."""
+    unasked = upscale(wide, tele, folder / "unasked.png")
+    asked = upscale(wide, tele, folder / "asked.png", UpscaleOptions(model=expected))
+    assert unasked.made_by == asked.made_by == expected
+    assert (folder / "unasked.png").read_bytes() == (folder / "asked.png").read_bytes()
+    return unasked
+
+
+@pytest.mark.parametrize("sigma", [10, 25, 50, 100])
+def test_a_noisy_tele_does_not_make_a_wide_photo_soft(small_city: list[Path], sigma: int) -> None:
+    """Noise lowers the contrast of the wide against the tele photo as a lens would."""
+    wide, tele = map(read_photo, small_city)
+    noise = np.random.default_rng(0).normal(0, sigma, tele.pixels.shape)
+    noisy = np.clip(np.rint(tele.pixels + noise), 0, 255).astype(np.uint8)
+    found = measure(align(wide, replace(tele, pixels=noisy)))
+    assert not found.lens_blurs
+    if sigma == 100:
+        assert found.contrast[0] < 0.6
+
+
+def test_no_tele_no_network(city: tuple[Path, Path], tmp_path: Path) -> None:
+    black = tmp_path / "black.png"
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(black)
+    report = upscale(city[0], black, tmp_path / "a.png")
+    assert (report.made_by, report.tele_used) == ("detail-transfer", False)
