@@ -48,6 +48,7 @@ DIRECTIONS = {
         "matching",
         "photos",
         "jobs",
+        "machine",
         "errors",
         "files",
     },
