@@ -13,6 +13,7 @@ import dualsr_cli
 from dualsr_cli.alignment import AlignedPair, Box, Fit, align, expected_ratio, working_memory
 from dualsr_cli.errors import AlignmentError, DualsrError, InputError, OutputError, UsageError
 from dualsr_cli.files import check_writable
+from dualsr_cli.machine import default_memory
 from dualsr_cli.photos import (
     Header,
     Photo,
@@ -334,22 +335,39 @@ def _compute(pair: Pair, options: UpscaleOptions, progress: Progress) -> Upscale
     if note:
         notes.append(note)
     box = _crop(aligned, refused) if options.crop_to_tele else None
-    restorer = None
-    if agreement is not None:
+    restorer, reconstruction = None, None
+    if aligned is not None and agreement is not None:
         restorer = restorer_for(options.model, agreement, device, options.precision)
     if restorer and aligned is not None:
-        reconstruction = restore(
-            aligned, restorer, scale, memory=options.memory, box=box, progress=progress
-        )
-    else:
+        try:
+            _check_room(restorer, aligned, options)
+            reconstruction = restore(
+                aligned, restorer, scale, memory=options.memory, box=box, progress=progress
+            )
+        except (MemoryError, UsageError):  # of usage, only too little --max-memory
+            if options.model != AUTO:
+                raise
+            notes.append(f"made by {DETAIL_TRANSFER}, for {restorer.model} needs more memory")
+    made_by = restorer.model if restorer and reconstruction else DETAIL_TRANSFER
+    if reconstruction is None:
         reconstruction = reconstruct(
             wide, aligned, scale, agreement=agreement, box=box, device=device, progress=progress
         )
     clock.lap("reconstruct")
     return Upscaled(
-        wide, tele, aligned, agreement, refused, reconstruction,
-        restorer.model if restorer else DETAIL_TRANSFER, tuple(notes), clock.laps,
-    )  # fmt: skip
+        wide, tele, aligned, agreement, refused, reconstruction, made_by, tuple(notes), clock.laps
+    )
+
+
+def _check_room(restorer: Restorer, aligned: AlignedPair, options: UpscaleOptions) -> None:
+    """Raise MemoryError where nobody asked for a network and it would hardly fit."""
+    if options.model != AUTO:
+        return
+    wide = aligned.wide
+    needs = restoring_memory(restorer, wide.width, wide.height, aligned.ratio, options.memory)
+    allowed = options.memory if restorer.device.type == "cpu" else None
+    if needs > (allowed or default_memory()):
+        raise MemoryError
 
 
 def _write(made: Upscaled, output: Path, options: UpscaleOptions) -> UpscaleReport:

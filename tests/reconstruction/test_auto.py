@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dualsr_cli.alignment import align
+from dualsr_cli.errors import UsageError
 from dualsr_cli.photos import read_photo
 from dualsr_cli.reconstruction import (
     UpscaleOptions,
@@ -59,6 +60,17 @@ def both(wide: Path, tele: Path, folder: Path, expected: str) -> UpscaleReport:
     assert unasked.made_by == asked.made_by == expected
     assert (folder / "unasked.png").read_bytes() == (folder / "asked.png").read_bytes()
     return unasked
+
+
+def test_too_little_memory_for_a_network_is_enough_for_detail_transfer(
+    city: tuple[Path, Path], tmp_path: Path
+) -> None:
+    little = UpscaleOptions(memory=1 << 20)
+    report = upscale(*city, tmp_path / "a.png", little)
+    assert report.made_by == "detail-transfer"
+    assert report.notes == ("made by detail-transfer, for dualsr needs more memory",)
+    with pytest.raises(UsageError, match="--max-memory"):
+        upscale(*city, tmp_path / "b.png", replace(little, model="dualsr"))
 
 
 @pytest.mark.parametrize("sigma", [10, 25, 50, 100])
