@@ -37,6 +37,7 @@ from dualsr_cli.reconstruction import (
     load_restorer,
     measure,
     network_inputs,
+    network_of,
     reconstruct,
     restore,
     restore_windows,
@@ -121,12 +122,12 @@ class Made:
 
 def find_method(name: str) -> Method:
     """The method of that name. Raises UsageError where there is none, InputError for its files."""
-    if name in (*_PLAIN, AUTO):
-        return Method(name, name)
+    if name in _PLAIN:
+        return _plain_method(name)
     networks = {model.name: model for model in list_models() if model.kind == "network"}
     if name in networks:
         return _network_method(networks[name])
-    known = ", ".join([*_PLAIN, AUTO, *networks])
+    known = ", ".join([*_PLAIN, *networks])
     raise UsageError(
         f"there is no method {name[:_LONGEST_NAME]!r}: choose among {known}, or name a folder of "
         "images by --results"
@@ -136,17 +137,17 @@ def find_method(name: str) -> Method:
 def list_methods() -> list[Method]:
     """All that `find_method` knows. Raises InputError."""
     networks = [_network_method(model) for model in list_models() if model.kind == "network"]
-    return [Method(name, name) for name in (*_PLAIN, AUTO)] + networks
+    return [*map(_plain_method, _PLAIN), *networks]
 
 
 def default_methods(
     scale: int, left_out: Callable[[str], None] = lambda sentence: None
 ) -> list[Method]:
-    """Those without weights, and every shipped network of that scale that two cores can afford.
+    """Those that need no choice, and every shipped network of that scale that two cores can afford.
 
     left_out: told of each that they cannot, see AFFORDABLE. Raises InputError.
     """
-    methods = [Method(name, name) for name in _PLAIN]
+    methods = [*map(_plain_method, _PLAIN)]
     for model in list_models():
         if model.kind != "network" or not model.shipped:
             continue
@@ -373,7 +374,7 @@ def _elsewhere(
     return Made(photo.pixels)
 
 
-_PLAIN = ("bicubic", "lanczos", DETAIL_TRANSFER)
+_PLAIN = ("bicubic", "lanczos", DETAIL_TRANSFER, AUTO)
 _MAKERS: Mapping[str, _Maker] = {
     "bicubic": _resized,
     "lanczos": _resized,
@@ -432,6 +433,11 @@ def _enlarged(photo: Photo, scale: int, how: Image.Resampling) -> Array:
     values = np.clip(np.stack(channels, -1), 0, photo.max_value)
     pixels: Array = np.rint(values).astype(np.uint16)
     return pixels
+
+
+def _plain_method(name: str) -> Method:
+    network = network_of(AUTO) if name == AUTO else None
+    return Method(name, name, weights=find_model(network).sha256 if network else "")
 
 
 def _network_method(model: Model) -> Method:

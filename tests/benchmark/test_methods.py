@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,21 @@ def test_detail_transfer_is_what_upscale_does(city: Sample, aligned: Alignment) 
     assert np.array_equal(made.pixels, alone)
 
 
+def test_auto_is_what_upscale_does_unasked(
+    city: Sample, aligned: Alignment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of this sharp photo what detail transfer makes, of a soft one what the network does."""
+    method = find_method("auto")
+    made = run_method(method, city, lambda: aligned, CPU)
+    assert aligned.pair is not None and aligned.agreement is not None
+    sharp = reconstruct(city.lr, aligned.pair, 2.0, agreement=aligned.agreement).pixels
+    assert np.array_equal(made.pixels, sharp) and not made.precision
+    soft = replace(aligned, agreement=replace(aligned.agreement, contrast=(0.4, 0.9), fineness=0.6))
+    made = run_method(method, city, lambda: soft, CPU)
+    deblurred = restore(aligned.pair, load_restorer("dualsr", "cpu"), 2.0).pixels
+    assert np.array_equal(made.pixels, deblurred) and made.precision == "fp32"
+
+
 def test_a_network_has_the_sample_as_it_lies(
     kedusr_case: Case, network: Callable[..., Network[Any]]
 ) -> None:
@@ -189,8 +205,8 @@ def test_who_is_asked_for_and_who_is_there(network: Callable[..., Network[Any]])
     found = find_method("own-x4")
     assert (found.kind, found.scale, found.name) == ("network", 4, "own-x4")
     assert found.parameters is not None and found.parameters > 1000
-    plain = ["bicubic", "lanczos", "detail-transfer"]
-    assert [method.name for method in default_methods(4)][:3] == plain
+    plain = ["bicubic", "lanczos", "detail-transfer", "auto"]
+    assert [method.name for method in default_methods(4)][:4] == plain
     assert "own-x4" not in [method.name for method in default_methods(4)], "it is not shipped"
     with pytest.raises(UsageError, match=r"no method 'nearest': choose among bicubic, .*own-x4"):
         find_method("nearest")
