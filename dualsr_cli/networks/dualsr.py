@@ -16,12 +16,16 @@ is LR so enlarged that reducing nearly gives it back, ref' the reference after t
 0 wherever the reference shows nothing. S, the share of a last step of back-projection, says how far
 the result shall be what LR shows: all of it where LR was merely reduced, little where LR's lens
 blurred it.
+
+At inference the reference also tells how far to believe what is drawn where it shows nothing: what
+is added to LR's bicubic enlargement there is multiplied by the factor (0..1) that, in the centre
+drawn without the reference, comes nearest to what the reference shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 
@@ -47,6 +51,8 @@ _FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
 _STEPS = 2  # of the enlargement's back-projection
 _SAMPLES, _SQUARE = 4, 256  # along each side of the centre; LR pixels
 _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
+_FADING = 4  # LR pixels over which what the reference shows goes over into what it does not show
+_LIGHT = 8  # pixels of the result around each whose mean is its light, which lenses do not change
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,14 @@ class DualSRConfig:
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
-    boxes: as in `Inputs`; vector (B, domain).
+    boxes: as in `Inputs`; vector (B, domain). belief (B, 1, 1, 1): see above; 1 in training.
     """
 
     lr: torch.Tensor
     reference: torch.Tensor
     boxes: list[Window]
     vector: torch.Tensor
+    belief: torch.Tensor
 
 
 class DualSR(Network[Encoded]):
@@ -148,12 +155,39 @@ class DualSR(Network[Encoded]):
             raise ValueError(f"confidence {tuple(sure.shape)} is not of ref's {size}")
         reference = torch.cat([inputs.ref, sure], dim=1)
         vector = self.domain(center, reference, tile)
-        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector)
+        belief = vector.new_ones(len(vector), 1, 1, 1)
+        encoded = Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
+        return encoded if self.training else replace(encoded, belief=self._belief(encoded, tile))
+
+    def _belief(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
+        """(B, 1, 1, 1): the factor of least squares, weighed by how surely the reference lies."""
+        sums = encoded.lr.new_zeros(len(encoded.lr), 2, dtype=torch.float32)
+        height, width = encoded.lr.shape[2:]
+        for n, box in enumerate(encoded.boxes):
+            vector, one = encoded.vector[n : n + 1], torch.ones_like(encoded.belief[:1])
+            top, left, bottom, right = overlap(box, (0, 0, height, width)) or (0, 0, 0, 0)
+            for part in _sampled(bottom - top, right - left, tile):
+                window = part[0] + top, part[1] + left, part[2] + top, part[3] + left
+                around = grown(window, self.margin, encoded.lr.shape[2:])
+                lr = pad_to(cut(encoded.lr[n : n + 1], around), _CELL)
+                nothing = lr.new_zeros(1, 4, self.scale * lr.shape[2], self.scale * lr.shape[3])
+                drawn, _ = self._restore(lr, nothing, vector, one)
+                plain = _bicubic(lr.float(), self.scale)
+                inside = scaled(within(window, around), self.scale)
+                seen = scaled(within(window, box), self.scale)
+                shown = cut(encoded.reference[n : n + 1], seen).float()
+                added = _finer(cut(drawn.float() - plain, inside))
+                missing = _finer(shown[:, :3] - cut(plain, inside))
+                sums[n, 0] += (shown[:, 3:] * added * missing).sum()
+                sums[n, 1] += (shown[:, 3:] * added * added).sum()
+        factor = torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1].clamp(min=1e-12), 1.0)
+        return factor.clamp(0, 1).to(encoded.lr.dtype)[:, None, None, None]
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         around = grown(window, self.margin, encoded.lr.shape[2:])
         lr = pad_to(cut(encoded.lr, around), _CELL)
-        sr, maps = self._restore(lr, self._placed(encoded, around, lr), encoded.vector)
+        reference = self._placed(encoded, around, lr)
+        sr, maps = self._restore(lr, reference, encoded.vector, encoded.belief)
         inside = scaled(within(window, around), self.scale)
         return Outputs(
             cut(sr, inside), {name: cut(values, inside) for name, values in maps.items()}
@@ -170,7 +204,11 @@ class DualSR(Network[Encoded]):
         return frame
 
     def _restore(
-        self, lr: torch.Tensor, reference: torch.Tensor, vector: torch.Tensor
+        self,
+        lr: torch.Tensor,
+        reference: torch.Tensor,
+        vector: torch.Tensor,
+        belief: torch.Tensor,
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """LR (B, 3, h, w) with even sides, the reference (B, 4, s * h, s * w) in its frame."""
         scale, head = self.scale, str(self.scale)
@@ -194,7 +232,12 @@ class DualSR(Network[Encoded]):
         mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0)
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
-        return _projected(drawn, lr, share), {"weight": mask, "flow": flow}
+        sr = _projected(drawn, lr, share)
+        if bool((belief < 1).any()):
+            plain = _bicubic(lr.float(), scale)
+            shown = _spread(reference[:, 3:] > 0, scale).to(sr.dtype)
+            sr = (plain + (belief + (1 - belief) * shown) * (sr.float() - plain)).to(sr.dtype)
+        return sr, {"weight": mask, "flow": flow}
 
 
 class Domain(nn.Module):
@@ -308,6 +351,21 @@ def _projected(
     small = F.interpolate(precise, lr.shape[2:], mode="bicubic", antialias=True)
     missing = _bicubic((lr - small) * share, drawn.shape[2] // lr.shape[2])
     return (precise + missing).to(drawn.dtype)
+
+
+def _finer(image: torch.Tensor) -> torch.Tensor:
+    """Without its light, the mean around each pixel: (B, C, H, W)."""
+    side = 2 * _LIGHT + 1
+    return image - F.avg_pool2d(image, side, 1, _LIGHT, count_include_pad=False)
+
+
+def _spread(shown: torch.Tensor, scale: int) -> torch.Tensor:
+    """(B, 1, s * H, s * W) bool as 0..1, its edges over _FADING LR pixels within what is True."""
+    low = F.avg_pool2d(shown.float(), scale)
+    side = 2 * _FADING + 1
+    low = -F.max_pool2d(-low, side, 1, _FADING)
+    low = F.avg_pool2d(low, side, 1, _FADING, count_include_pad=False)
+    return F.interpolate(low, scale_factor=scale, mode="bilinear")
 
 
 def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:

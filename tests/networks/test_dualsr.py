@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -122,6 +123,32 @@ def test_a_key_patch_lies_on_the_patch_as_far_as_its_box_meets_it(box: tuple[int
     shown = torch.zeros_like(weight)
     shown[:, :, max(0, 2 * top - 8) : 2 * bottom + 8, max(0, 2 * left - 8) : 2 * right + 8] = 1
     assert (weight[shown == 0] == 0).all()
+
+
+def test_what_the_reference_does_not_confirm_is_not_drawn_beside_it() -> None:
+    """By half where it shows half of what is drawn without it; light does not count."""
+    net = network()
+    for block in (*net.before, *net.after):  # what is drawn is the same for all references
+        block.gamma.weight.zero_()
+    given = inputs(size=(61, 180))
+    top, left, bottom, right = given.box[0].tolist()
+    there = np.s_[..., 2 * top : 2 * bottom, 2 * left : 2 * right]
+    plain = F.interpolate(given.lr, scale_factor=2, mode="bicubic")
+    encoded = net.encode(given)
+    nothing = replace(
+        encoded, reference=torch.zeros_like(encoded.reference), belief=torch.ones(1, 1, 1, 1)
+    )
+    drawn = net.render(nothing, (0, 0, 61, 180)).sr
+    beside = np.s_[..., 2 * (right + net.margin) :]  # out of the reference's reach
+    for share in (0.0, 0.5, 1.0, 3.0, -1.0):
+        shown = plain + share * (drawn - plain)
+        told = net.encode(replace(given, ref=shown[there] + 0.07))
+        assert float(told.belief) == pytest.approx(min(max(share, 0), 1), abs=0.01)
+        sr = net.render(told, (0, 0, 61, 180)).sr[beside]
+        expected = (plain + told.belief * (drawn - plain))[beside]
+        assert sr.numel() > 0 and (sr - expected).abs().max() < 1e-4
+    net.train()
+    assert float(net.encode(given).belief) == 1
 
 
 def test_a_new_network_begins_at_the_enlarged_photo() -> None:
