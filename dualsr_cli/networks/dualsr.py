@@ -51,7 +51,7 @@ _FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
 _STEPS = 2  # of the enlargement's back-projection
 _SAMPLES, _SQUARE = 4, 256  # along each side of the centre; LR pixels
 _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
-_FADING = 4  # LR pixels over which what the reference shows goes over into what it does not show
+_FADING = 2  # LR pixels over which what the reference shows goes over into what it does not show
 _LIGHT = 8  # pixels of the result around each whose mean is its light, which lenses do not change
 
 
@@ -230,12 +230,14 @@ class DualSR(Network[Encoded]):
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
         mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0)
+        shown = None if self.training else _spread(reference[:, 3:] > 0, scale).to(mask.dtype)
+        if shown is not None:  # what is left of the tele's own tone would end in a line
+            mask = mask * shown
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
         sr = _projected(drawn, lr, share)
-        if bool((belief < 1).any()):
+        if shown is not None and bool((belief < 1).any()):
             plain = _bicubic(lr.float(), scale)
-            shown = _spread(reference[:, 3:] > 0, scale).to(sr.dtype)
             sr = (plain + (belief + (1 - belief) * shown) * (sr.float() - plain)).to(sr.dtype)
         return sr, {"weight": mask, "flow": flow}
 

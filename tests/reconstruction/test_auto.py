@@ -9,14 +9,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
 from dualsr_cli.alignment import align
 from dualsr_cli.errors import UsageError
+from dualsr_cli.networks import Inputs
 from dualsr_cli.photos import read_photo
 from dualsr_cli.reconstruction import (
     UpscaleOptions,
     UpscaleReport,
+    load_restorer,
     measure,
     reconstruct,
     restore,
@@ -118,3 +121,16 @@ def test_the_network_undoes_a_lens(sample_pairs: Path, sigma: float, more: float
     assert psnr(ours[centre], truth[centre]) > psnr(transfer[centre], truth[centre]) + more
     for edge in (np.s_[:140], np.s_[500:], np.s_[:, :220], np.s_[:, 740:]):
         assert psnr(ours[edge], truth[edge]) > psnr(plain[edge], truth[edge])
+
+
+def test_the_tele_photo_does_not_end_in_a_line() -> None:
+    """A tele photo of another tone on an even sky: what is left of its tone fades out."""
+    noise = torch.Generator().manual_seed(0)
+    wide, tele = (
+        light + 0.004 * torch.randn(1, 3, 96, 96, generator=noise) for light in (0.5, 0.54)
+    )
+    network = load_restorer("dualsr", "cpu", "fp32").network
+    with torch.inference_mode():
+        sr = network(Inputs(wide, tele, torch.tensor([[24, 24, 72, 72]]))).sr
+    rows = sr[0, :, :, 64:128].mean(dim=(0, 2))
+    assert (rows[1:] - rows[:-1])[40:56].abs().max() < 0.003
