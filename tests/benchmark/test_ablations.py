@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from dualsr_cli.benchmark import (
 from dualsr_cli.benchmark.methods import find_method, run_method
 from dualsr_cli.commands._bench_recipes import write_recipes
 from dualsr_cli.errors import UsageError
-from dualsr_cli.networks import add_model, build
+from dualsr_cli.networks import add_model, build, zoo
 from dualsr_cli.photos import read_photo
 from dualsr_cli.reconstruction import load_restorer
 from dualsr_cli.training import build_loss, find_recipe, list_recipes, read_recipe
@@ -77,6 +78,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DUALSR_HOME", str(tmp_path / "home"))
     load_restorer.cache_clear()
+
+
+@pytest.fixture
+def no_dm3net(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None but the test's own."""
+    shutil.copytree(
+        repository / "models", tmp_path / "shipped", ignore=shutil.ignore_patterns("dm3net-*")
+    )
+    monkeypatch.setattr(zoo, "shipped_folder", lambda: tmp_path / "shipped")
 
 
 def keep(name: str, architecture: str, settings: dict[str, Any], seed: int = 1) -> None:
@@ -183,6 +193,7 @@ def test_compact_recipes_that_would_be_alike_are_refused(tmp_path: Path) -> None
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.usefixtures("no_dm3net")
 def test_settings_of_one_model_are_varied(data: Path, tmp_path: Path) -> None:
     """Each row is the network with that setting; the paper's row stands beside it."""
     keep("mine", "dm3net", DM3NET)
@@ -331,11 +342,13 @@ def test_masks_are_saved_as_pictures(data: Path, tmp_path: Path) -> None:
         ("awnet-interpolation", {"scale": 4}, "compares scales: leave --scale out"),
     ],
 )
+@pytest.mark.usefixtures("no_dm3net")
 def test_what_no_grid_can_do(name: str, asked: dict[str, Any], sentence: str, data: Path) -> None:
     with pytest.raises(UsageError, match=sentence):
         plan_ablation(name, root=data / "dusr-real", **asked)
 
 
+@pytest.mark.usefixtures("no_dm3net")
 def test_which_model_is_varied_has_to_be_said(data: Path) -> None:
     for number in (1, 2):
         keep(f"mine-{number}", "dm3net", DM3NET)

@@ -132,7 +132,9 @@ def test_auto_is_what_upscale_does_unasked(
     soft = replace(aligned, agreement=replace(aligned.agreement, contrast=(0.4, 0.9), fineness=0.6))
     made = run_method(method, city, lambda: soft, CPU)
     deblurred = restore(aligned.pair, load_restorer("dualsr", "cpu"), 2.0).pixels
-    assert np.array_equal(made.pixels, deblurred) and made.precision == "fp32"
+    assert made.precision == "fp32" and made.pixels.dtype == deblurred.dtype
+    # Operations that are counted may take another kernel.
+    assert np.abs(made.pixels.astype(int) - deblurred).max() <= 1
 
 
 def test_a_network_has_the_sample_as_it_lies(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -99,7 +100,7 @@ def test_the_first_pass_is_compiled_as_planned(
         kernel, types, LAYOUT | cut | tile, num_warps=plan.warps, num_stages=plan.stages
     )
     assert "wgmma.mma_async" in done.asm["ptx"]
-    assert "cp.async.ca" in done.asm["ptx"]
+    assert re.search(r"cp\.async\.c[ag]\.shared", done.asm["ptx"])  # by either cache
     assert 2 * (done.metadata.shared + 1024) <= 228 * 1024
 
 
