@@ -26,6 +26,10 @@ MOST = 768
 _MOST_ANEW = 512
 """LR pixels, where memory is not kept between windows: pages of larger ones cost what they save."""
 
+_THREADS = torch.get_num_threads()
+"""Of an operation, as PyTorch begins. A pool whose threads take one each sets it to one for every
+thread that begins to compute after that, the one that runs networks among them."""
+
 Found = TypeVar("Found")
 
 
@@ -75,6 +79,7 @@ def restore_windows(
     how many LR pixels of how many are done. Raises MemoryError where windows of LEAST pixels do
     not fit into memory.
     """
+    torch.set_num_threads(_THREADS)
     with memory_kept(keep) as give_back:
         yield from _restored(network, inputs, tile, around, wanted, progress, give_back)
 
