@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]  # (h, w)
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A wide and a tele photo of one scene, and the truth: `wide` at SCALE times its size."""
+    """A wide and a tele photo of one scene, and the truth: `wide` at `scale` times its size."""
 
     name: str
     group: str
@@ -32,23 +32,27 @@ class Pair:
     tele: Photo
     truth: Rgb
 
+    @property
+    def scale(self) -> int:
+        return self.truth.shape[0] // self.wide.height
 
-def half_size(name: str, group: str, wide: Photo, tele: Photo) -> Pair:
-    """Both photos halved; the wide photo, cut to even size, is the truth."""
-    truth = even(rgb8(wide))
+
+def half_size(name: str, group: str, wide: Photo, tele: Photo, scale: int = SCALE) -> Pair:
+    """Both photos reduced by `scale`; the wide photo, cut to whole pixels, is the truth."""
+    truth, shown = (whole(rgb8(photo), scale) for photo in (wide, tele))
     return Pair(
         name,
         group,
-        with_pixels(wide, halved(truth)),
-        with_pixels(tele, halved(even(rgb8(tele)))),
+        with_pixels(wide, halved(truth, scale)),
+        with_pixels(tele, halved(shown, scale)),
         truth,
     )
 
 
-def sample_pairs() -> Iterator[Pair]:
+def sample_pairs(scale: int = SCALE) -> Iterator[Pair]:
     for folder in sorted(path.parent for path in SAMPLES.glob("*/wide.*")):
         if folder.name != "other-scene":
-            yield half_size(folder.name, "samples", *sample(folder.name))
+            yield half_size(folder.name, "samples", *sample(folder.name), scale)
 
 
 def sample(name: str) -> tuple[Photo, Photo]:
@@ -123,13 +127,14 @@ def rgb8(photo: Photo) -> Rgb:
     )
 
 
-def even(pixels: Rgb) -> Rgb:
-    return pixels[: pixels.shape[0] // 2 * 2, : pixels.shape[1] // 2 * 2]
+def whole(pixels: Rgb, scale: int = SCALE) -> Rgb:
+    """Cut to sides that are multiples of `scale`."""
+    return pixels[: pixels.shape[0] // scale * scale, : pixels.shape[1] // scale * scale]
 
 
-def halved(pixels: Rgb) -> Rgb:
-    """By Pillow's bicubic, which is antialiased."""
-    return resized(pixels, (pixels.shape[1] // 2, pixels.shape[0] // 2))
+def halved(pixels: Rgb, scale: int = SCALE) -> Rgb:
+    """By Pillow's bicubic, which is antialiased; or reduced by `scale`."""
+    return resized(pixels, (pixels.shape[1] // scale, pixels.shape[0] // scale))
 
 
 def middle_half(pixels: Rgb) -> Rgb:
@@ -154,15 +159,17 @@ def psnr(result: Rgb, truth: Rgb, mask: Mask | None = None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A result of dualsr at SCALE; `refused` is the reason code where the tele was not used."""
+    """A result of dualsr; `refused` is the reason code where the tele was not used."""
 
     pixels: Rgb
     aligned: AlignedPair | None
     refused: str
 
 
-def run(wide: Photo, tele: Photo | None, model: str = AUTO, precision: str = "fp32") -> Run:
-    """What `dualsr upscale --scale 2 --model MODEL` does between reading and writing.
+def run(
+    wide: Photo, tele: Photo | None, model: str = AUTO, precision: str = "fp32", scale: int = SCALE
+) -> Run:
+    """What `dualsr upscale --scale SCALE --model MODEL` does between reading and writing.
 
     precision: of a network.
     """
@@ -172,21 +179,23 @@ def run(wide: Photo, tele: Photo | None, model: str = AUTO, precision: str = "fp
             aligned = align(wide, tele)
             if aligned.swapped:  # the command would upscale the other photo: no truth for that
                 raise AlignmentError("swapped", "wide and tele were exchanged")
-            agreement = measure(aligned, SCALE)
+            agreement = measure(aligned, scale)
         except AlignmentError as error:
             refused = error.reason
     used = aligned if agreement is not None else None
     if used is not None and agreement is not None:
         restorer = restorer_for(model, agreement, "cpu", precision)
         if restorer is not None:
-            return Run(restore(used, restorer, SCALE).pixels, aligned, refused)
-    return Run(reconstruct(wide, used, SCALE, agreement=agreement).pixels, aligned, refused)
+            return Run(restore(used, restorer, scale).pixels, aligned, refused)
+    return Run(reconstruct(wide, used, scale, agreement=agreement).pixels, aligned, refused)
 
 
-def footprint(homography: npt.NDArray[np.float64], wide: Photo, tele: Photo) -> Mask:
+def footprint(
+    homography: npt.NDArray[np.float64], wide: Photo, tele: Photo, scale: int = SCALE
+) -> Mask:
     """Where the result's pixels lie in the tele photo, by a homography from wide to tele pixels."""
-    y, x = np.mgrid[0 : wide.height * SCALE, 0 : wide.width * SCALE]
-    x, y = (x + 0.5) / SCALE - 0.5, (y + 0.5) / SCALE - 0.5
+    y, x = np.mgrid[0 : wide.height * scale, 0 : wide.width * scale]
+    x, y = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
     u, v, w = (row[0] * x + row[1] * y + row[2] for row in homography)
     right, bottom = (tele.width - 1) * w, (tele.height - 1) * w
     inside: Mask = (u >= 0) & (v >= 0) & (u <= right) & (v <= bottom)

@@ -7,6 +7,7 @@ recipe's homography, for all methods. Consistency is the mean difference, of 255
 result's area mean and the wide photo, where that is not clipped.
 
 --data FOLDER adds the pairs of a folder with berlin/, buddha/ and city100/iphone, city100/nikon.
+--scale 4 reduces the sample pairs 4x instead.
 --protocol city100 takes City100 as it is: in is the short-focal photo halved, the truth is the
 long-focal photo, the tele a shifted, slightly warped and re-toned crop of the truth's centre.
 --protocol selfdzsr takes berlin/ as SelfDZSR measures real photos: in are the part of the wide
@@ -62,7 +63,10 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", help="of the network: fp32, bf16 or fp16")
     parser.add_argument("--quick", action="store_true", help="every sixth pair of --data")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--scale", type=int, choices=[2, 4], default=SCALE, help="of half-size")
     options = parser.parse_args()
+    if options.scale != SCALE and (options.protocol != "half-size" or options.data):
+        parser.error("only the sample pairs in the half-size protocol have another scale")
     if options.protocol != "half-size" and not options.data:
         parser.error(f"--protocol {options.protocol} needs --data")
     rows = []
@@ -72,7 +76,10 @@ def main() -> None:
             *(f"{name + ' centre/corner/full':>28}" for name in COLUMNS),
             " consistency   LPIPS  refused as",
         )
-    for number, pair in enumerate(PROTOCOLS[options.protocol](options.data)):
+    pairs = PROTOCOLS[options.protocol](options.data)
+    if options.scale != SCALE:
+        pairs = sample_pairs(options.scale)
+    for number, pair in enumerate(pairs):
         if options.quick and number > 5 and number % 6:
             continue
         rows.append(_row(pair, options.model, options.precision))
@@ -95,10 +102,11 @@ def _row(pair: Pair, model: str, precision: str) -> dict:
     height, width = pair.truth.shape[:2]
     bicubic = resized(pair.wide.pixels, (width, height))
     plain, mask = plain_recipe(pair, bicubic)
-    ours = run(pair.wide, pair.tele, model, precision)
-    alone = run(pair.wide, None)
+    scale = pair.scale
+    ours = run(pair.wide, pair.tele, model, precision, scale)
+    alone = run(pair.wide, None, scale=scale)
     reduced = cv2.resize(
-        ours.pixels.astype(np.float32), (width // SCALE, height // SCALE),
+        ours.pixels.astype(np.float32), (width // scale, height // scale),
         interpolation=cv2.INTER_AREA,
     )  # fmt: skip
     unclipped = (pair.wide.pixels > 2) & (pair.wide.pixels < 253)
@@ -145,14 +153,14 @@ def _lpips(result: Rgb, truth: Rgb) -> float:
 
 def plain_recipe(pair: Pair, bicubic: Rgb) -> tuple[Rgb, npt.NDArray[np.bool_]]:
     """The recipe's result, and the footprint of its homography; both as large as `bicubic`."""
-    wide, tele = pair.wide.pixels, pair.tele.pixels
+    wide, tele, scale = pair.wide.pixels, pair.tele.pixels, pair.scale
     height, width = bicubic.shape[:2]
     homography = _sift(wide, tele)
     if homography is None:
         return bicubic, np.zeros((height, width), bool)
-    mask = footprint(homography, pair.wide, pair.tele)
+    mask = footprint(homography, pair.wide, pair.tele, scale)
     to_wide = np.array(
-        [[1 / SCALE, 0, 0.5 / SCALE - 0.5], [0, 1 / SCALE, 0.5 / SCALE - 0.5], [0, 0, 1]]
+        [[1 / scale, 0, 0.5 / scale - 0.5], [0, 1 / scale, 0.5 / scale - 0.5], [0, 0, 1]]
     )
     to_tele = homography @ to_wide
     density = np.sqrt(abs(np.linalg.det(to_tele[:2, :2])))

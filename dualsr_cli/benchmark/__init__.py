@@ -20,6 +20,7 @@ from dualsr_cli.benchmark.machine_facts import machine_facts
 from dualsr_cli.benchmark.methods import Method, Resources, list_methods
 from dualsr_cli.benchmark.metrics import (
     levels,
+    load_lpips,
     lpips_layers,
     lpips_map,
     lpips_value,
@@ -82,6 +83,7 @@ __all__ = [
     "levels",
     "list_methods",
     "load",
+    "load_lpips",
     "lpips_layers",
     "lpips_map",
     "lpips_value",

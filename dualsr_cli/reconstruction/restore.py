@@ -90,10 +90,12 @@ def restore(
 
     memory: bytes that may be taken on the network's device, on a processor by all of this process,
     libraries and photos included; None: a share of what is free. The tele photo is brought to the
-    network's scale, and its result to `scale`. Provenance is the network's own confidence in what
-    it took: inside the tele's view it counts as taken directly, elsewhere as matched. A result
-    whose area mean differs too much from the wide photo is corrected, see `Canvas`. Raises
-    UsageError where `memory` is too small, DualsrError for results that are no numbers.
+    network's scale, and its result to `scale`; what the tele photo shows that is finer than the
+    network's pixels is added as far as the network took the rest of it. Provenance is the network's
+    own confidence in what it took: inside the tele's view it counts as taken directly, elsewhere as
+    matched. A result whose area mean differs too much from the wide photo is corrected, see
+    `Canvas`. Raises UsageError where `memory` is too small, DualsrError for results that are no
+    numbers.
     """
     check_scale(scale)
     wide = aligned.wide
@@ -130,6 +132,8 @@ def restore(
                    "choose --precision fp32")
             )  # fmt: skip
         result = _resized(result, made, step, scale)
+        if scale > step and "weight" in outputs.maps:
+            _add_finer(result, outputs.maps["weight"], aligned, made, step, scale)
         canvas.put(part, _cut(result, made, part, scale))
         canvas.compare(part, made, result)
         canvas.tell(part, *_shares(outputs, aligned, made, part))
@@ -219,6 +223,41 @@ def _resized(result: torch.Tensor, made: Window, step: int, scale: float) -> tor
         for start, stop in zip(made[:2], made[2:], strict=True)
     )
     return across.across(down.down(result))
+
+
+def _add_finer(
+    result: torch.Tensor,
+    weight: torch.Tensor,
+    aligned: AlignedPair,
+    made: Window,
+    step: int,
+    scale: float,
+) -> None:
+    """Add to a window (3, h, w) at `scale` what the tele photo has that `step` does not hold.
+
+    weight: (1, N, ., .) 0..1 at `step`, of a network's references.
+    """
+    seen, valid = _tele(aligned, made, scale, result.device)
+    if not bool((valid > 0).any()):
+        return
+    held = _resized(_tele(aligned, made, step, result.device)[0], made, step, scale)
+    share = _resized(weight[0].sum(0, keepdim=True).float(), made, step, scale).clamp(0, 1)
+    result += share * valid * (seen - held)
+
+
+def _tele(
+    aligned: AlignedPair, window: Window, scale: float, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The tele photo at `scale` in a window of the wide one: (3, h, w), and validity (1, h, w)."""
+    rows, columns = (
+        (np.arange(*outputs_in(low, high, scale), dtype=np.float64) + 0.5) / scale - 0.5
+        for low, high in zip(window[:2], window[2:], strict=True)
+    )
+    tele, valid = aligned.tele_at(rows, columns)
+    seen, inside = (
+        torch.from_numpy(np.ascontiguousarray(image)).to(device) for image in (tele, valid)
+    )
+    return seen.permute(2, 0, 1), inside[None]
 
 
 def _cut(result: torch.Tensor, made: Window, part: Box, scale: float) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""Losses between VGG features: perceptual, contextual, fidelity, sliced Wasserstein.
+"""Losses between the features of classifiers: perceptual, LPIPS, contextual, fidelity, sliced
+Wasserstein.
 
 VGG16 to relu3_3 is shipped. Where a paper takes VGG19 or deeper layers, `network` and `layers` name
 them on a machine that has their weights.
@@ -6,11 +7,13 @@ them on a machine that has their weights.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 
+from dualsr_cli.benchmark import load_lpips
 from dualsr_cli.networks import Inputs, Outputs, pretrained_vgg
 from dualsr_cli.training._losses_base import Loss, image_of, truth_of
 
@@ -53,6 +56,20 @@ class Perceptual(_Features):
         for layer, weight in self.weights.items():
             total = total + weight * F.l1_loss(found[layer], truth[layer])
         return total
+
+
+class Lpips(Loss):
+    """The mean perceptual distance of Zhang et al. (2018), by AlexNet, as the bench measures it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(load_lpips("alex", "cpu"))
+
+    def forward(self, outputs: Outputs, inputs: Inputs) -> torch.Tensor:
+        distance: torch.Tensor = self.network(
+            outputs.sr.float(), truth_of(inputs).float(), normalize=True
+        )
+        return distance.mean()
 
 
 class SlicedWasserstein(_Features):

@@ -16,6 +16,7 @@ from dualsr_cli.training._losses_base import Loss, image_of, truth_of
 from dualsr_cli.training._losses_features import (
     Contextual,
     Fidelity,
+    Lpips,
     Perceptual,
     SlicedWasserstein,
 )
@@ -120,6 +121,7 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "charbonnier": Charbonnier,
     "l1": L1,
     "perceptual": Perceptual,
+    "lpips": Lpips,
     "relativistic-gan": RelativisticGAN,
     "blurred-l1": BlurredL1,
     "contextual": Contextual,

@@ -21,7 +21,8 @@ ALL = "all"
 
 KINDS = ("triplets", "pairs", "flow")
 REFERENCES = ("nearby", "around", "same", "laid", "inside")
-WIDES = ("simulated", "reduced", "blurred")
+WIDES = ("simulated", "reduced", "blurred", "sharp")
+TELES = ("simulated", "frame")
 SHAPES = ("constant", "cosine", "steps")
 
 _MOST_BYTES = 64 << 10  # of a recipe
@@ -45,7 +46,10 @@ class Data:
     wide: of pairs that are simulated of photographs: "simulated", the wide photo is mostly shot
     through a lens; "reduced", it is the truth merely reduced, as in the papers' synthetic sets;
     "blurred", it is always shot through a lens, which blurs it, and the truth is as sharp as the
-    tele's scene.
+    tele's scene; "sharp", mostly the truth merely reduced, else shot through a lens as sharp as its
+    pixels, with a sensor's noise and a file's losses.
+    tele: of such pairs, too: "simulated", shot by another camera, and at times of no use; "frame",
+    another frame of a clip by the camera that took the truth, moved but otherwise alike.
     flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
     `SyntheticFlow`.
     """
@@ -54,6 +58,7 @@ class Data:
     patch: tuple[int, ...] = (128, 128)
     reference: str = "nearby"
     wide: str = "simulated"
+    tele: str = "simulated"
     offset: tuple[int, ...] = (0, 0)
     border: int = 0
     flips: bool = True
@@ -64,6 +69,7 @@ class Data:
         _check(self.kind in KINDS, f"kind is one of {', '.join(KINDS)}")
         _check(self.reference in REFERENCES, f"reference is one of {', '.join(REFERENCES)}")
         _check(self.wide in WIDES, f"wide is one of {', '.join(WIDES)}")
+        _check(self.tele in TELES, f"tele is one of {', '.join(TELES)}")
         _check(len(self.patch) == 2 and min(self.patch) > 0, "patch is a height and a width")
         _check(len(self.offset) == 2 and 0 <= self.offset[0] <= self.offset[1], "offset is a range")
         _check(self.border >= 0, "border is 0 or more")

@@ -57,8 +57,29 @@ _WIDES: Mapping[str, Mapping[str, Any]] = {
     "simulated": {},
     "reduced": {"plain": 1.0},
     "blurred": {"plain": 0.0, "lens": (0.15, 0.8)},
+    "sharp": {
+        "plain": 0.7,
+        "lens": (0.0, 0.35),
+        "fringe": (-0.1, 0.1),
+        "shake": (0.0, 0.3),
+        "density": (1.0, 1.15),
+        "mosaic": 0.0,
+        "denoise": 0.1,
+        "sharpen": (0.0, 0.3),
+    },
 }
 """How the wide camera differs by what a recipe says of it."""
+
+_ALIKE: Mapping[str, Any] = {
+    "outside": 0.0,
+    "border": 0.0,
+    "gain": 0.01,
+    "unmatched": 0.0,
+    "defocus": 0.0,
+    "useless": 0.0,
+    "spoilt": 0.0,
+}
+"""How another frame of a clip is seen: moved, and else as its neighbour is."""
 
 _DOUBTFUL = 1 / 255  # confidence of what the tele shows, but not surely there
 _MARGIN = 16  # wide pixels that a shot sees beside its patch, on both sides together
@@ -368,6 +389,14 @@ def simulated(
     if data.kind != "triplets":
         raise ValueError(f"simulated samples are triplets, not {data.kind}")
     still = data.reference == "same" and data.offset[1] == 0
+    if data.tele == "frame":
+        settings = replace(
+            settings,
+            zoom=(settings.scale, settings.scale),
+            taken=0.0,
+            tele=replace(settings.tele, plain=1.0),
+            view=replace(settings.view, **_ALIKE),
+        )
     return Simulator(
         photographs,
         replace(

@@ -16,12 +16,13 @@ import torch
 from dualsr_cli.alignment import AlignedPair, align
 from dualsr_cli.errors import DualsrError, UsageError
 from dualsr_cli.machine import resident
+from dualsr_cli.networks import Outputs, Window
 from dualsr_cli.photos import Photo
 from dualsr_cli.reconstruction import Restorer, restore
 
 from ..alignment.conftest import Pixels, Truth
 from .conftest import area_mean, photo, psnr
-from .pasting import Pasting
+from .pasting import Pasted, Pasting
 
 Look = Callable[..., Truth]
 
@@ -83,6 +84,35 @@ def test_at_any_scale_it_is_the_networks_picture(
         smooth, *np.meshgrid(x, y), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
     assert psnr(made.pixels, expected) > 36
+
+
+class _Sharing(Pasting):
+    """Tells besides how much of a pixel it took from the reference: all of it, or nothing."""
+
+    def render(self, encoded: Pasted, window: Window) -> Outputs:
+        outputs = super().render(encoded, window)
+        weight = torch.nn.functional.interpolate(outputs.maps["confidence"], scale_factor=2.0)
+        return replace(outputs, maps={**outputs.maps, "weight": weight})
+
+
+def test_above_its_own_scale_the_tele_photos_finest_detail_is_there(
+    scene: Pixels, look: Look
+) -> None:
+    """A tele photo of 3.4x, a network of 2x, a result of 3x."""
+    pair = look(zoom=3.4, centre=(0.45, 0.55), size=(484, 352), reduction=6, turn=1.5)
+    truth = cv2.resize(scene, (1440, 1080), interpolation=cv2.INTER_AREA)
+    found = align(pair.wide, pair.tele)
+    with_it, without = (
+        restore(found, restorer(network), 3.0).pixels for network in (_Sharing(), Pasting())
+    )
+    top, left, bottom, right = (3 * edge for edge in found.footprint_box())
+    middle = np.s_[top + 60 : bottom - 60, left + 60 : right - 60]
+    assert psnr(with_it[middle], truth[middle]) > psnr(without[middle], truth[middle]) + 1.5
+    assert psnr(with_it, truth) > psnr(without, truth)
+    for beside in (np.s_[: top - 12], np.s_[bottom + 12 :], np.s_[:, : left - 12]):
+        np.testing.assert_array_equal(with_it[beside], without[beside])
+    tiled = restore(found, restorer(_Sharing()), 3.0, memory=resident() + (384 << 20)).pixels
+    assert np.abs(with_it.astype(int) - tiled).max() <= 1
 
 
 @pytest.mark.parametrize("scale", [2.0, 2.58])

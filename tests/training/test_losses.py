@@ -13,6 +13,7 @@ import scipy.special
 import torch
 from PIL import Image
 
+from dualsr_cli.benchmark import lpips_layers, lpips_value
 from dualsr_cli.errors import UsageError
 from dualsr_cli.networks import Inputs, Outputs, pretrained_vgg
 from dualsr_cli.training import LOSSES, FlowInputs, build_loss
@@ -124,6 +125,18 @@ def test_perceptual_is_the_distance_of_features() -> None:
     expected = expected + 2 * (one["conv2_1"] - two["conv2_1"]).abs().mean()
     found = value("perceptual", made, given, layers={"relu1_2": 0.5, "conv2_1": 2.0})
     assert found == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_lpips_is_the_benchs_and_teaches_the_result() -> None:
+    made, given = outputs(size=32), inputs(size=32)
+    levels = [255 * image.permute(0, 2, 3, 1).numpy() for image in (made.sr, truth(given))]
+    expected = np.mean([lpips_value(lpips_layers(x, y)) for x, y in zip(*levels, strict=True)])
+    assert value("lpips", made, given) == pytest.approx(float(expected), rel=1e-4)
+    learned = made.sr.requires_grad_()
+    loss = build_loss("lpips", {})
+    loss(made, given).backward()
+    assert learned.grad is not None and float(learned.grad.abs().sum()) > 0
+    assert not [parameter for parameter in loss.parameters() if parameter.requires_grad]
 
 
 def test_sliced_wasserstein_of_shuffled_features_is_none() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from dualsr_cli.errors import InputError
@@ -139,10 +140,8 @@ def test_a_reduced_wide_photo_is_its_truth_made_smaller(photographs: Photographs
         np.testing.assert_allclose(np.asarray(small)[inner], lr[inner], rtol=0, atol=0.6)
 
 
-def test_a_blurred_wide_photo_is_softer_than_its_truth_made_smaller(
-    photographs: Photographs,
-) -> None:
-    simulator = simulated(photographs, Data(patch=(48, 48), reference="same", wide="blurred"))
+def crispness(simulator: Simulator) -> list[float]:
+    """Of twelve wide photos: their finest band's contrast against the truth's, made smaller."""
     shares = []
     for index in range(12):
         made = simulator.sample(index, 0)
@@ -154,7 +153,44 @@ def test_a_blurred_wide_photo_is_softer_than_its_truth_made_smaller(
             for image in (255 * made.lr[0].permute(1, 2, 0).numpy(), small.astype(np.float32))
         ]
         shares.append(float(bands[0] @ bands[1] / (bands[1] @ bands[1])))
+    return shares
+
+
+def test_a_blurred_wide_photo_is_softer_than_its_truth_made_smaller(
+    photographs: Photographs,
+) -> None:
+    shares = crispness(
+        simulated(photographs, Data(patch=(48, 48), reference="same", wide="blurred"))
+    )
     assert np.median(shares) < 0.7  # a few are as crisp, by the camera's own sharpening
+
+
+def test_a_sharp_wide_photo_is_as_crisp_as_its_truth_made_smaller(photographs: Photographs) -> None:
+    shares = crispness(simulated(photographs, Data(patch=(48, 48), reference="same", wide="sharp")))
+    reduced = [abs(share - 1) < 0.02 for share in shares]
+    assert 4 <= sum(reduced) < 12  # the others were shot, with noise and JPEG
+    assert np.mean(shares) > 0.85
+
+
+def test_another_frame_of_a_clip_is_the_truth_moved(photographs: Photographs) -> None:
+    """Of the same sharpness and nearly the same tone, and never of another scene."""
+    data = Data(patch=(48, 48), reference="same", wide="reduced")
+    apart = {}
+    for tele in ("simulated", "frame"):
+        simulator = simulated(photographs, replace(data, tele=tele))
+        found = []
+        for index in range(16):
+            made = simulator.simulate(index, 0)
+            assert made.inputs.hr is not None
+            plain = F.interpolate(made.inputs.lr, scale_factor=2, mode="bicubic")
+            found.append(
+                float((made.inputs.ref - made.inputs.hr).abs().mean())
+                / float((plain - made.inputs.hr).abs().mean())
+            )
+            if tele == "frame":
+                assert made.useful and made.valid.min() == 1
+        apart[tele] = float(np.median(found))
+    assert apart["frame"] < 0.6 * apart["simulated"]
 
 
 def test_around_the_patch_the_box_tells_where_the_reference_lies(photographs: Photographs) -> None:
