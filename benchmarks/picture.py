@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks._pairs import sample
 from dualsr_cli.alignment import align
-from dualsr_cli.reconstruction import measure, reconstruct
+from dualsr_cli.reconstruction import AUTO, measure, reconstruct, restore, restorer_for
 
 TARGET = Path(__file__).parent.parent / "docs" / "before_after.jpg"
 PARTS = (("facade", 0.425, 0.555, 120), ("phone-heic", 0.40, 0.42, 90))  # left, top, side in wide
@@ -33,7 +33,12 @@ def _row(name: str, left: float, top: float, side: int) -> np.ndarray:
     wide, tele = sample(name)
     aligned = align(wide, tele)
     scale = aligned.ratio
-    result = reconstruct(wide, aligned, scale, agreement=measure(aligned)).pixels
+    found = measure(aligned, scale)
+    network = restorer_for(AUTO, found, "cpu")
+    if network is None:
+        result = reconstruct(wide, aligned, scale, agreement=found).pixels
+    else:
+        result = restore(aligned, network, scale).pixels
     x, y = round(left * wide.width), round(top * wide.height)
     before = Image.fromarray(wide.pixels).resize(
         (SIDE, SIDE), Image.Resampling.BICUBIC, box=(x, y, x + side, y + side)

@@ -179,9 +179,10 @@ def _coded(frames: Sequence[Rgb], step: Fraction, crf: int) -> list[Rgb]:
 
 def _quality(options: argparse.Namespace, restorer: Restorer | None) -> None:
     camera = Camera(FACTOR, options.noise, options.quality)
-    methods = [name for name in METHODS if name not in options.without]
+    left_out = set(options.without)
     if restorer:
-        methods.remove("clip 2" if references_of(restorer) == 1 else "clip 1")
+        left_out.add("clip 2" if references_of(restorer) == 1 else "clip 1")
+    methods = [name for name in METHODS if name not in left_out]
     if not options.json:
         print(f"{'scene':30}", *(f"{name:>9}" for name in methods), "  flicker",
               *(f"{name:>9}" for name in methods))  # fmt: skip

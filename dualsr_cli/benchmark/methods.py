@@ -37,7 +37,7 @@ from dualsr_cli.reconstruction import (
     load_restorer,
     measure,
     network_inputs,
-    network_of,
+    networks_of,
     reconstruct,
     restore,
     restore_windows,
@@ -280,7 +280,7 @@ def _detail_transfer(
 def _auto(
     method: Method, sample: Sample, alignment: Callable[[], Alignment], resources: Resources
 ) -> Made:
-    """What `upscale` does unasked: a network where the wide lens blurs, corrected as there."""
+    """What `upscale` does unasked: mostly a network, corrected as there."""
     found = alignment()
     if found.pair is None or found.agreement is None:
         return _detail_transfer(method, sample, alignment, resources)
@@ -436,8 +436,8 @@ def _enlarged(photo: Photo, scale: int, how: Image.Resampling) -> Array:
 
 
 def _plain_method(name: str) -> Method:
-    network = network_of(AUTO) if name == AUTO else None
-    return Method(name, name, weights=find_model(network).sha256 if network else "")
+    networks = networks_of(AUTO) if name == AUTO else ()
+    return Method(name, name, weights="+".join(find_model(one).sha256 for one in networks))
 
 
 def _network_method(model: Model) -> Method:

@@ -127,10 +127,10 @@ def train(
 ) -> int:
     """Train a network, and keep it as a model for `dualsr upscale --model`.
 
-    Recipes: dualsr, kedusr, dcsr, dcsr-sra, dm3net, sddusr, selfdzsr, awnet, each as its paper
-    has it, and with -compact for two processor cores; flow-raft-small, flow-pwcnet and flow-spynet
-    for parts that dm3net, awnet and kedusr start from. Stopped and started again, the same
-    command goes on. On several GPUs: torchrun --nproc-per-node 2 -m dualsr_cli train ...
+    Recipes: dualsr, dualsr-sharp, kedusr, dcsr, dcsr-sra, dm3net, sddusr, selfdzsr, awnet, each as
+    its paper has it, and with -compact for two processor cores; flow-raft-small, flow-pwcnet and
+    flow-spynet for parts that dm3net, awnet and kedusr start from. Stopped and started again, the
+    same command goes on. On several GPUs: torchrun --nproc-per-node 2 -m dualsr_cli train ...
 
     \b
     Examples:

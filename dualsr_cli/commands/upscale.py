@@ -41,7 +41,7 @@ def upscale(
         typer.Option(
             metavar="NAME",
             help="What reconstructs: detail-transfer, which needs no weights, or a network that "
-            "`dualsr models` lists; auto: detail-transfer, or dualsr where the wide lens blurs.",
+            "`dualsr models` lists; auto: dualsr where the wide lens blurs, else dualsr-sharp.",
         ),
     ] = "auto",
     scale: Annotated[
@@ -199,12 +199,10 @@ def upscale(
 def _weights(model: str, precision: Precision) -> dict[str, str]:
     """What else decides a result that a network may have a part in."""
     from dualsr_cli.networks import find_model
-    from dualsr_cli.reconstruction import network_of
+    from dualsr_cli.reconstruction import networks_of
 
-    network = network_of(model)
-    if network is None:
-        return {}
-    return {"weights": find_model(network).sha256, "precision": precision.value}
+    weights = "+".join(find_model(network).sha256 for network in networks_of(model))
+    return {"weights": weights, "precision": precision.value} if weights else {}
 
 
 def _tell(console: Console, facts: Mapping[str, Any], start: str) -> None:

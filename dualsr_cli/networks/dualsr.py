@@ -19,7 +19,9 @@ blurred it.
 
 At inference the reference also tells how far to believe what is drawn where it shows nothing: what
 is added to LR's bicubic enlargement there is multiplied by the factor (0..1) that, in the centre
-drawn without the reference, comes nearest to what the reference shows.
+drawn without the reference, comes nearest to what the reference shows. Where LR is sharp at its
+pixels there is no blur to overestimate, and a bad reference shall not cost what LR itself tells:
+weights for such photos do without it.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ _LIGHT = 8  # pixels of the result around each whose mean is its light, which le
 class DualSRConfig:
     """features: channels. blocks: residual blocks before the flow is known, and after it. domain:
     channels of the vector that modulates. scales: those that there are heads for; scale: the one
-    that is used.
+    that is used. doubts: whether the reference tells how far to believe what is drawn beside it.
     """
 
     features: int = 64
@@ -67,6 +69,7 @@ class DualSRConfig:
     domain: int = 32
     scales: tuple[int, ...] = (2, 3, 4)
     scale: int = 2
+    doubts: bool = True
 
     def __post_init__(self) -> None:
         if self.scale not in self.scales:
@@ -83,7 +86,8 @@ class DualSRConfig:
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
-    boxes: as in `Inputs`; vector (B, domain). belief (B, 1, 1, 1): see above; 1 in training.
+    boxes: as in `Inputs`; vector (B, domain). belief (B, 1, 1, 1): see above; 1 in training and for
+    weights that do without it.
     """
 
     lr: torch.Tensor
@@ -157,7 +161,9 @@ class DualSR(Network[Encoded]):
         vector = self.domain(center, reference, tile)
         belief = vector.new_ones(len(vector), 1, 1, 1)
         encoded = Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
-        return encoded if self.training else replace(encoded, belief=self._belief(encoded, tile))
+        if self.training or not self.config.doubts:
+            return encoded
+        return replace(encoded, belief=self._belief(encoded, tile))
 
     def _belief(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
         """(B, 1, 1, 1): the factor of least squares, weighed by how surely the reference lies."""

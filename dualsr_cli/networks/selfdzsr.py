@@ -320,7 +320,13 @@ class RefSR(nn.Module):
                 for _ in range(scale // 2)  # 2: one, 4: two
             )
         )
-        self.tail = nn.Sequential(conv3x3(width, 3), MeanShift(sign=1))
+        last, mean = conv3x3(width, 3), MeanShift(sign=1)
+        self.tail = nn.Sequential(last, mean)
+        if config.skip:  # training begins near the enlarged LR
+            assert last.bias is not None and mean.bias is not None
+            with torch.no_grad():
+                last.weight.mul_(0.1)
+                last.bias.copy_(-mean.bias)
 
     def align(
         self,

@@ -42,6 +42,7 @@ _EDGE = 8.0  # wide pixels over which the detail fades in at the footprint's edg
 # 0.56, fineness 0.4 to 0.7) and halved photos (0.77 to 1.07, above 1.07), with and without noise.
 _FADED = 0.72  # the wide photo's contrast against the tele's, in the finest band
 _SOFT = 0.8  # the wide photo's fineness
+_AGREEMENT = 0.6  # correlation in the finest band, below which parallax or noise spoils it
 _AMPLIFIED = 0.95  # the tele's finest band, as a multiple of the wide's
 
 
@@ -72,6 +73,11 @@ class Agreement:
         contrast, correlation = self.contrast[0], self.correlation[0]
         amplified = correlation**2 > _AMPLIFIED * contrast
         return 0 < contrast < _FADED and (self.fineness < _SOFT or amplified)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the photos show the same in the finest band that both know."""
+        return self.correlation[0] > _AGREEMENT
 
     @property
     def gain(self) -> float:

@@ -48,10 +48,14 @@ DETAIL_TRANSFER = "detail-transfer"
 """The model that needs no weights."""
 
 AUTO = "auto"
-"""Detail transfer, or, where the wide lens blurs (`Agreement.lens_blurs`), _DEBLURRING."""
+"""By `Agreement`: _DEBLURRING where the wide lens blurs, else _ENLARGING, and detail transfer where
+the photos hardly agree."""
 
 _DEBLURRING = "dualsr"
 """The network that aims at the tele lens's sharpness."""
+
+_ENLARGING = "dualsr-sharp"
+"""The network for wide photos that are sharp at their pixels."""
 
 # Measured: what reconstructing takes beside the pixels of photos and result.
 _LIBRARIES = 400 << 20  # bytes, with what aligning left behind
@@ -254,33 +258,33 @@ class UpscaleTask:
 
 
 def _check_options(options: UpscaleOptions) -> None:
-    resolve_device(options.device)
-    _restorer(options)
+    _restorers(options)
     if options.preview:
         check_writable(options.preview)
 
 
-def network_of(model: str) -> str | None:
-    """The network that a model may take, by its name; None for DETAIL_TRANSFER."""
-    return {AUTO: _DEBLURRING, DETAIL_TRANSFER: None}.get(model, model)
+def networks_of(model: str) -> tuple[str, ...]:
+    """The networks that a model may take, by their names; none for DETAIL_TRANSFER."""
+    return {AUTO: (_DEBLURRING, _ENLARGING), DETAIL_TRANSFER: ()}.get(model, (model,))
 
 
 def restorer_for(
     model: str, agreement: Agreement, device: str, precision: str = "auto"
 ) -> Restorer | None:
     """The network that reconstructs a pair, loaded once; None where detail transfer does."""
-    network = network_of(model)
-    if network is None or (model == AUTO and not agreement.lens_blurs):
-        return None
-    return load_restorer(network, device, precision)
+    network: str | None
+    if model == AUTO:
+        network = _ENLARGING if agreement.agrees else None
+        network = _DEBLURRING if agreement.lens_blurs else network
+    else:
+        network = next(iter(networks_of(model)), None)
+    return None if network is None else load_restorer(network, device, precision)
 
 
-def _restorer(options: UpscaleOptions) -> Restorer | None:
-    """The network that may be needed, loaded once; None for detail transfer."""
-    network = network_of(options.model)
-    if network is None:
-        return None
-    return load_restorer(network, resolve_device(options.device), options.precision)
+def _restorers(options: UpscaleOptions) -> list[Restorer]:
+    """The networks that may be needed, loaded once; none for detail transfer."""
+    device = resolve_device(options.device)
+    return [load_restorer(name, device, options.precision) for name in networks_of(options.model)]
 
 
 def _memory(wide: Header, tele: Header, options: UpscaleOptions) -> int:
@@ -298,7 +302,7 @@ def _memory(wide: Header, tele: Header, options: UpscaleOptions) -> int:
     ways: list[float] = []
     if options.model in (AUTO, DETAIL_TRANSFER):
         ways.append(tiles * scale * _TILE_BYTES)
-    if restorer := _restorer(options):
+    for restorer in _restorers(options):
         ways.append(restoring_memory(restorer, wide.width, wide.height, ratio, options.memory))
     making += max(ways)
     return round(held + max(making, working_memory(wide, tele)))

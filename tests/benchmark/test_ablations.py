@@ -81,10 +81,10 @@ def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def no_dm3net(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_twins(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """None but the test's own."""
     shutil.copytree(
-        repository / "models", tmp_path / "shipped", ignore=shutil.ignore_patterns("dm3net-*")
+        repository / "models", tmp_path / "shipped", ignore=shutil.ignore_patterns("*-compact")
     )
     monkeypatch.setattr(zoo, "shipped_folder", lambda: tmp_path / "shipped")
 
@@ -193,7 +193,7 @@ def test_compact_recipes_that_would_be_alike_are_refused(tmp_path: Path) -> None
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.usefixtures("no_dm3net")
+@pytest.mark.usefixtures("no_twins")
 def test_settings_of_one_model_are_varied(data: Path, tmp_path: Path) -> None:
     """Each row is the network with that setting; the paper's row stands beside it."""
     keep("mine", "dm3net", DM3NET)
@@ -314,6 +314,7 @@ def test_photos_are_changed_as_the_rows_say(name: str, data: Path, tmp_path: Pat
     assert np.array_equal(changed.refs[0].pixels, load(clean).refs[0].pixels)
 
 
+@pytest.mark.usefixtures("no_twins")
 def test_masks_are_saved_as_pictures(data: Path, tmp_path: Path) -> None:
     keep("mine", "sddusr", SDDUSR, seed=3)
     root = data / "dusr-real"
@@ -342,13 +343,13 @@ def test_masks_are_saved_as_pictures(data: Path, tmp_path: Path) -> None:
         ("awnet-interpolation", {"scale": 4}, "compares scales: leave --scale out"),
     ],
 )
-@pytest.mark.usefixtures("no_dm3net")
+@pytest.mark.usefixtures("no_twins")
 def test_what_no_grid_can_do(name: str, asked: dict[str, Any], sentence: str, data: Path) -> None:
     with pytest.raises(UsageError, match=sentence):
         plan_ablation(name, root=data / "dusr-real", **asked)
 
 
-@pytest.mark.usefixtures("no_dm3net")
+@pytest.mark.usefixtures("no_twins")
 def test_which_model_is_varied_has_to_be_said(data: Path) -> None:
     for number in (1, 2):
         keep(f"mine-{number}", "dm3net", DM3NET)

@@ -36,7 +36,8 @@ def test_shipped_models_that_two_cores_can_afford(
     monkeypatch.setattr(zoo, "shipped_folder", lambda: tmp_path / "models")
     load_restorer.cache_clear()
     plan = plan_bench("sample", subset=["city"], metrics=["psnr"], resources=Resources("cpu"))
-    names = ["bicubic", "lanczos", "detail-transfer", "auto", "dualsr", "dualsr-tiny"]
+    own = ["dualsr", "dualsr-sharp", "dualsr-tiny"]
+    names = ["bicubic", "lanczos", "detail-transfer", "auto", *own]
     assert [method.name for method in plan.methods] == names
     assert [sentence.partition(" takes ")[0] for sentence in plan.skipped] == ["searching", "slow"]
     assert all(sentence.endswith("left out, --method names it") for sentence in plan.skipped)

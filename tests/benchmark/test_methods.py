@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,18 +124,22 @@ def test_detail_transfer_is_what_upscale_does(city: Sample, aligned: Alignment) 
 def test_auto_is_what_upscale_does_unasked(
     city: Sample, aligned: Alignment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of this sharp photo what detail transfer makes, of a soft one what the network does."""
+    """Of this sharp photo what one network makes, of a soft one what another does, and of one that
+    the tele photo hardly agrees with what detail transfer makes."""
     method = find_method("auto")
-    made = run_method(method, city, lambda: aligned, CPU)
     assert aligned.pair is not None and aligned.agreement is not None
-    sharp = reconstruct(city.lr, aligned.pair, 2.0, agreement=aligned.agreement).pixels
-    assert np.array_equal(made.pixels, sharp) and not made.precision
-    soft = replace(aligned, agreement=replace(aligned.agreement, contrast=(0.4, 0.9), fineness=0.6))
-    made = run_method(method, city, lambda: soft, CPU)
-    deblurred = restore(aligned.pair, load_restorer("dualsr", "cpu"), 2.0).pixels
-    assert made.precision == "fp32" and made.pixels.dtype == deblurred.dtype
-    # Operations that are counted may take another kernel.
-    assert np.abs(made.pixels.astype(int) - deblurred).max() <= 1
+    soft = replace(aligned.agreement, contrast=(0.4, 0.9), fineness=0.6)
+    for told, model in ((aligned.agreement, "dualsr-sharp"), (soft, "dualsr")):
+        found = replace(aligned, agreement=told)
+        made = run_method(method, city, partial(lambda each: each, found), CPU)
+        expected = restore(aligned.pair, load_restorer(model, "cpu"), 2.0).pixels
+        assert made.precision == "fp32" and made.pixels.dtype == expected.dtype
+        # Operations that are counted may take another kernel.
+        assert np.abs(made.pixels.astype(int) - expected).max() <= 1
+    apart = replace(aligned, agreement=replace(aligned.agreement, correlation=(0.4, 0.7)))
+    made = run_method(method, city, lambda: apart, CPU)
+    plain = reconstruct(city.lr, aligned.pair, 2.0, agreement=apart.agreement).pixels
+    assert np.array_equal(made.pixels, plain) and not made.precision
 
 
 def test_a_network_has_the_sample_as_it_lies(

@@ -70,7 +70,7 @@ def test_what_scripts_read(dualsr: Run, pair: Pair, tmp_path: Path) -> None:
     assert told["fit"]["density"] == pytest.approx(2.58, abs=0.02)
     assert sum(told["shares"]) == pytest.approx(1, abs=0.01)
     assert told["output_bytes"] == out.stat().st_size
-    assert (told["model"], told["made_by"]) == ("auto", "detail-transfer")
+    assert (told["model"], told["made_by"]) == ("auto", "dualsr-sharp")
     assert set(told["seconds"]) >= {"read", "align", "reconstruct", "write"}
 
 

@@ -149,6 +149,9 @@ def test_what_the_reference_does_not_confirm_is_not_drawn_beside_it() -> None:
         assert sr.numel() > 0 and (sr - expected).abs().max() < 1e-4
     net.train()
     assert float(net.encode(given).belief) == 1
+    sure = DualSR(replace(net.config, doubts=False)).eval()
+    sure.load_state_dict(net.state_dict())
+    assert float(sure.encode(replace(given, ref=plain[there])).belief) == 1
 
 
 def test_a_new_network_begins_at_the_enlarged_photo() -> None:

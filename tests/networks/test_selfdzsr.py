@@ -633,3 +633,14 @@ def test_modulation_in_squares_is_the_modulation_whole() -> None:
         )
     torch.testing.assert_close(whole, plain, atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(squares, whole, atol=1e-6, rtol=1e-5)
+
+
+def test_the_compact_twin_begins_near_the_enlarged_lr() -> None:
+    torch.manual_seed(0)
+    network = SelfDZSR(SelfDZSRConfig.compact()).eval()
+    lr = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(1))
+    ref = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        sr = network(Inputs(lr, ref, torch.tensor([[6, 8, 18, 24]]))).sr
+    apart = sr - F.interpolate(lr, scale_factor=2, mode="bicubic")
+    assert float(apart.abs().mean()) < 0.05

@@ -1,4 +1,4 @@
-"""What `dualsr upscale` takes unasked: detail transfer, or a network where the wide lens blurs."""
+"""What `dualsr upscale` takes unasked: a network by what the photos show, or detail transfer."""
 
 from __future__ import annotations
 
@@ -57,9 +57,18 @@ def test_a_soft_wide_photo_is_for_the_network(city: tuple[Path, Path], tmp_path:
     assert made.agreement is not None and made.agreement.fineness < 0.8
 
 
-def test_a_sharp_wide_photo_is_for_detail_transfer(small_city: list[Path], tmp_path: Path) -> None:
-    made = both(*small_city, tmp_path, "detail-transfer")
+def test_a_sharp_wide_photo_is_for_another(small_city: list[Path], tmp_path: Path) -> None:
+    made = both(*small_city, tmp_path, "dualsr-sharp")
     assert made.agreement is not None and made.agreement.fineness > 1
+
+
+def test_photos_that_hardly_agree_are_for_detail_transfer(
+    sample_pairs: Path, tmp_path: Path
+) -> None:
+    """Two views of a statue, which lie on each other only roughly."""
+    statue = sample_pairs / "statue"
+    made = both(statue / "wide.jpg", statue / "tele.jpg", tmp_path, "detail-transfer")
+    assert made.agreement is not None and made.agreement.correlation[0] < 0.6
 
 
 def both(wide: Path, tele: Path, folder: Path, expected: str) -> UpscaleReport:
