@@ -60,8 +60,12 @@ class Sample:
 
 @pytest.mark.parametrize(
     "name",
-    # dcsr-sra's first stage is all of dcsr.
-    [name for name in list_recipes() if name.endswith("-compact") and name != "dcsr-compact"],
+    # dcsr-sra's first stage is all of dcsr; the noise of awnet-noise hides what three steps gain.
+    [
+        name
+        for name in list_recipes()
+        if name.endswith("-compact") and name not in ("dcsr-compact", "awnet-noise-compact")
+    ],
 )
 def test_the_loss_of_each_compact_recipe_falls(name: str, tmp_path: Path) -> None:
     recipe = find_recipe(name)
