@@ -272,13 +272,13 @@ def restorer_for(
     model: str, agreement: Agreement, device: str, precision: str = "auto"
 ) -> Restorer | None:
     """The network that reconstructs a pair, loaded once; None where detail transfer does."""
-    network: str | None
+    if model == DETAIL_TRANSFER:
+        return None
     if model == AUTO:
-        network = _ENLARGING if agreement.agrees else None
-        network = _DEBLURRING if agreement.lens_blurs else network
-    else:
-        network = next(iter(networks_of(model)), None)
-    return None if network is None else load_restorer(network, device, precision)
+        if not (agreement.lens_blurs or agreement.agrees):
+            return None
+        model = _DEBLURRING if agreement.lens_blurs else _ENLARGING
+    return load_restorer(model, device, precision)
 
 
 def _restorers(options: UpscaleOptions) -> list[Restorer]:
