@@ -132,6 +132,11 @@ class AWnet(Network[Encoded]):
         return self.config.scale
 
     @property
+    def _dtype(self) -> torch.dtype:
+        """The precision of the weights."""
+        return next(self.parameters()).dtype
+
+    @property
     def margin(self) -> int:
         """What the fusion sees, and up to where its windows may begin."""
         return -(-(self.mask.RADIUS + self.mask.STRIDE - 1) // self.config.scale)
@@ -157,7 +162,7 @@ class AWnet(Network[Encoded]):
         if self.upscaler is None:
             scale = self.config.scale
             return F.interpolate(lr, scale_factor=scale, mode=self.config.upscale)
-        large: torch.Tensor = self.upscaler(lr, tile)
+        large: torch.Tensor = self.upscaler(lr.to(self._dtype), tile)
         return large
 
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
@@ -191,7 +196,7 @@ class AWnet(Network[Encoded]):
         first = F.pad(upscaled, padding, mode="replicate")
         precise = torch.promote_types(upscaled.dtype, torch.float32)
         network = self.FlowNet
-        if upscaled.dtype != precise:
+        if self._dtype != precise:
             network = copy.deepcopy(network).to(precise)
         encoded = network.encode(first.to(precise), pixels)
         flows = []
@@ -239,7 +244,7 @@ class AWnet(Network[Encoded]):
         count = self.config.references
         residual = warped - upscaled.repeat(1, count, 1, 1)
         # (B, 8 N + 3, H, W)
-        features = torch.cat((warped, upscaled, flow.to(upscaled.dtype), residual), 1)
+        features = torch.cat((warped, upscaled, flow, residual), 1).to(self._dtype)
         if self.config.direct:
             sr = self.mask(features).to(upscaled.dtype)
             return Outputs(sr, {"flow": flow, "warped": warped, "weight": inside})

@@ -21,6 +21,9 @@ CELL = 8
 class Inputs:
     """One batch. Images are RGB, 0..1, floating, on one device; s is the network's scale.
 
+    In half precision `lr` alone is in single: its enlargement is added to results, and eight bits
+    of a photo are more than bfloat16 holds. Networks compute with `rounded_lr`.
+
     lr: (B, 3, H, W), the wide photo. ref: (B, 3, s * h, s * w), the tele photo at the result's
     resolution, on the wide photo as well as an alignment could lay it. box: (B, 4) int64, top,
     left, bottom, right of what `ref` shows, in pixels of lr; all of a batch have the size (h, w).
@@ -61,25 +64,29 @@ class Inputs:
                 f"box {self.box.tolist()} does not lie in the {height} x {width} of lr"
             )
 
+    def rounded_lr(self) -> torch.Tensor:
+        """(B, 3, H, W): `lr` in the precision of the other images."""
+        return self.lr.to(self.ref.dtype)
+
     def lr_center(self) -> torch.Tensor:
-        """(B, 3, h, w): the part of the wide photo that `ref` shows."""
+        """(B, 3, h, w): the part of the wide photo that `ref` shows, in the precision of `ref`."""
         if self.center is not None:
             return self.center
         parts = [
             image[:, top:bottom, left:right]
             for image, (top, left, bottom, right) in zip(self.lr, self.box.tolist(), strict=True)
         ]
-        return torch.stack(parts)
+        return torch.stack(parts).to(self.ref.dtype)
 
     def to(self, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Inputs:
-        """The same on a device, images in a precision."""
+        """The same on a device, images in a precision, lr in single precision at least."""
 
         def moved(image: torch.Tensor | None) -> torch.Tensor | None:
             return None if image is None else image.to(device, dtype)
 
         return replace(
             self,
-            lr=self.lr.to(device, dtype),
+            lr=self.lr.to(device, torch.promote_types(dtype, torch.float32)),
             ref=self.ref.to(device, dtype),
             box=self.box.to(device),
             hr=moved(self.hr),

@@ -212,10 +212,12 @@ class DCSR(Network[Encoded]):
             raise ValueError(
                 f"ref {tuple(inputs.ref.shape)} is not {scale} x its box of {height} x {width}"
             )
-        lr, ref = pad_to(inputs.lr, step), pad_to(inputs.ref, scale * step)
+        lr, ref = pad_to(inputs.rounded_lr(), step), pad_to(inputs.ref, scale * step)
         found = self.match(lr, ref, inputs.box)
         height, width = inputs.lr.shape[2:]
-        return Encoded(lr, found, self.encode_reference(ref, tile), (height, width))
+        return Encoded(
+            pad_to(inputs.lr, step), found, self.encode_reference(ref, tile), (height, width)
+        )
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         """The contract's; maps: the window's "confidence", as of `forward`."""
@@ -309,6 +311,7 @@ class DCSR(Network[Encoded]):
         where the image ends. Within the margin a window's result is not the image's.
         """
         config = self.config
+        precise, lr = lr, lr.to(reference.high_band.dtype)
         features = self.input_encoder(lr)
         confidence = enlarged(found.similarity[:, None].to(lr.dtype), config.step)
         query = guide = lr
@@ -329,7 +332,7 @@ class DCSR(Network[Encoded]):
             embedding = self.get_submodule(f"alpha{len(config.factors) + 1}")
             gate = embedding(torch.cat([confidence, high_band], dim=1))
             result = result + high_band * gate  # (4)
-        return result + query if config.skip else result
+        return result + enlarged(precise, config.scale) if config.skip else result
 
     def _fused(
         self,

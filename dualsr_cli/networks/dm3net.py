@@ -224,7 +224,7 @@ class DM3Net(Network[Encoded]):
     @torch.no_grad()
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
         lr_center = inputs.lr_center()
-        lr, center, ref = self._padded(inputs.lr, lr_center, inputs.ref)
+        lr, center, ref = self._padded(inputs.rounded_lr(), lr_center, inputs.ref)
         embedding = statistics = None
         if self.config.modulate:
             embedding = self.prior_ref(lr_center, inputs.ref, tile)  # eq. 6
@@ -243,7 +243,8 @@ class DM3Net(Network[Encoded]):
 
         if self.config.modulate:
             statistics = Statistics.of(combined())
-        return Encoded(lr, features, found, values, embedding, statistics)
+        precise = pad_to(inputs.lr, _CELL)
+        return Encoded(precise, features, found, values, embedding, statistics)
 
     @torch.no_grad()
     def render(self, encoded: Encoded, window: Window) -> Outputs:

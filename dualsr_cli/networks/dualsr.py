@@ -54,6 +54,8 @@ _STEPS = 2  # of the enlargement's back-projection
 _SAMPLES, _SQUARE = 4, 256  # along each side of the centre; LR pixels
 _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
 _FADING = 2  # LR pixels over which what the reference shows goes over into what it does not show
+PARTS = ("domain", "flow", "mask", "agreement", "share")
+"""What can be left out, to measure what it is worth."""
 _LIGHT = 8  # pixels of the result around each whose mean is its light, which lenses do not change
 
 
@@ -62,6 +64,9 @@ class DualSRConfig:
     """features: channels. blocks: residual blocks before the flow is known, and after it. domain:
     channels of the vector that modulates. scales: those that there are heads for; scale: the one
     that is used. doubts: whether the reference tells how far to believe what is drawn beside it.
+    without: of PARTS, those that do nothing: the vector is zero, the reference is not moved, its
+    detail is offered to convolutions alone, they do not see how well it agrees with LR, or there is
+    no last step of back-projection.
     """
 
     features: int = 64
@@ -70,8 +75,11 @@ class DualSRConfig:
     scales: tuple[int, ...] = (2, 3, 4)
     scale: int = 2
     doubts: bool = True
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if unknown := {*self.without} - {*PARTS}:
+            raise ValueError(f"without {min(unknown)}: what can be left out is {', '.join(PARTS)}")
         if self.scale not in self.scales:
             raise ValueError(f"no head for a scale of {self.scale}: there are {self.scales}")
         if len(self.blocks) != 2 or min(self.blocks) < 0 or self.features < 1:
@@ -159,6 +167,8 @@ class DualSR(Network[Encoded]):
             raise ValueError(f"confidence {tuple(sure.shape)} is not of ref's {size}")
         reference = torch.cat([inputs.ref, sure], dim=1)
         vector = self.domain(center, reference, tile)
+        if "domain" in self.config.without:
+            vector = torch.zeros_like(vector)
         belief = vector.new_ones(len(vector), 1, 1, 1)
         encoded = Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
         if self.training or not self.config.doubts:
@@ -219,29 +229,32 @@ class DualSR(Network[Encoded]):
         """LR (B, 3, h, w) with even sides, the reference (B, 4, s * h, s * w) in its frame."""
         scale, head = self.scale, str(self.scale)
         cell = _CELL * scale
-        base = _enlarged(lr, scale)
+        base, dtype = _enlarged(lr, scale), self.lr_head.weight.dtype
         detail = _beyond(reference, base)
-        features = self.lr_head(F.pixel_unshuffle(lr, _CELL))
-        features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell))
+        features = self.lr_head(F.pixel_unshuffle(lr, _CELL).to(dtype))
+        features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell).to(dtype))
         for block in self.before:
             features = block(features, vector)
-        flow = _FURTHEST * torch.tanh(self.flow(features))
+        without = self.config.without
+        flow = _FURTHEST * torch.tanh(self.flow(features)) * ("flow" not in without)
         flow = F.interpolate(flow, scale_factor=cell, mode="bilinear")
         if self.training or bool((detail[:, 3] > 0).any()):
             detail = _beyond(_moved(reference, base, flow), base)
         agreeing = maps(products(lr, detail.detach(), scale)).to(features.dtype)
-        features = self.join(features) + self.moved_heads[head](F.pixel_unshuffle(detail, cell))
-        features = features + self.agreement(agreeing)
+        moved = F.pixel_unshuffle(detail, cell).to(dtype)
+        features = self.join(features) + self.moved_heads[head](moved)
+        if "agreement" not in without:
+            features = features + self.agreement(agreeing)
         for block in self.after:
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
-        mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0)
-        shown = None if self.training else _spread(reference[:, 3:] > 0, scale).to(mask.dtype)
+        mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0) * ("mask" not in without)
+        shown = None if self.training else _spread(reference[:, 3:] > 0, scale)
         if shown is not None:  # what is left of the tele's own tone would end in a line
             mask = mask * shown
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
-        sr = _projected(drawn, lr, share)
+        sr = drawn if "share" in without else _projected(drawn, lr, share)
         if shown is not None and bool((belief < 1).any()):
             plain = _bicubic(lr.float(), scale)
             sr = (plain + (belief + (1 - belief) * shown) * (sr.float() - plain)).to(sr.dtype)

@@ -269,8 +269,7 @@ class KeDuSR(Network[Encoded]):
             area = min(area, tile**2)
         # The reference first: for a while two maps of its features are held.
         reference = self._reference_by_rows(inputs, area)
-        whole = pad_to(inputs.lr, 2)
-        lr = self._ordered(whole)
+        lr = self._ordered(pad_to(inputs.rounded_lr(), 2))
         height, width = lr.shape[2:]
         rows = height_of(area, width)
         query = gather(by_rows(self.feature_match), cut_rows(lr, rows), height // 2)
@@ -283,7 +282,7 @@ class KeDuSR(Network[Encoded]):
             if band is not None:
                 total += band.rows.sum(dim=(2, 3), keepdim=True)
         pooled = (total / (4 * height * width)).to(features.dtype)
-        return Encoded(whole, features, found, reference, pooled, area)
+        return Encoded(pad_to(inputs.lr, 2), features, found, reference, pooled, area)
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         features, found = encoded.features, encoded.found

@@ -248,6 +248,7 @@ class SDDuSR(Network[Encoded]):
     @torch.no_grad()
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
         encoded = self._entered(*self._padded(inputs), inputs.box, tile)
+        encoded = replace(encoded, lr=pad_to(inputs.lr, _CELL))
         # Nothing else of what led to it is held any more: here the most memory is needed.
         self.fusion.refine(encoded.fused, None if tile is None else _UP * tile)
         return encoded
@@ -273,7 +274,7 @@ class SDDuSR(Network[Encoded]):
         if ref.shape != (*center.shape[:2], *(_UP * side for side in center.shape[2:])):
             raise ValueError(f"ref {tuple(ref.shape)} is not twice {tuple(center.shape)}")
         return (
-            channels_last(pad_to(inputs.lr, _CELL)),
+            channels_last(pad_to(inputs.rounded_lr(), _CELL)),
             channels_last(pad_to(center, _CELL)),
             channels_last(pad_to(ref, _SCALE)),
         )

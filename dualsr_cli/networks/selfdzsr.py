@@ -180,7 +180,7 @@ class SelfDZSR(Network[Encoded]):
         """
         self._check_sizes(inputs)
         lr, ref = _extended(inputs.lr), _filled(inputs.ref)
-        flow, similarity = self.match(lr, ref, tile)
+        flow, similarity = self.match(lr.to(ref.dtype), ref, tile)
         features = self.refsr.extract(ref, tile)
         scene = Scene(lr, inputs.ref, features, flow, similarity, inputs.box + _MARGIN)
         height, width = inputs.lr.shape[2:]
@@ -207,7 +207,7 @@ class SelfDZSR(Network[Encoded]):
         bent = grown(window, 1, size)
         seen = grown(bent, AdaSTN.RADIUS, size)
         around = grown(seen, 1, size)
-        aligned, guide = refsr.align(cut(scene.lr, around))
+        aligned, guide = refsr.align(cut(scene.lr, around).to(scene.ref.dtype))
         warped = self._warped(scene, seen)
         taps = refsr.ref_ada.taps(warped, cut(guide, within(seen, around)))
         taps = cut(taps, within(bent, seen))

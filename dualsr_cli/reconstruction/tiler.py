@@ -42,7 +42,7 @@ def plan(network: Network[Any], inputs: Inputs, memory: int, taken: int = 0) -> 
     """
     height, width = inputs.lr.shape[2:]
     seen = math.prod(inputs.ref.shape[2:]) / network.scale**2
-    size = inputs.lr.element_size() * len(inputs.lr)
+    size = inputs.ref.element_size() * len(inputs.lr)
     needs = network.memory
     held = needs.image * height * width + needs.reference * seen
     around = 2 * network.margin

@@ -49,7 +49,8 @@ class Data:
     tele's scene; "sharp", mostly the truth merely reduced, else shot through a lens as sharp as its
     pixels, with a sensor's noise and a file's losses.
     tele: of such pairs, too: "simulated", shot by another camera, and at times of no use; "frame",
-    another frame of a clip by the camera that took the truth, moved but otherwise alike.
+    another frame of a clip by the camera that took the truth, moved but otherwise alike. frames:
+    how many of those a sample has.
     flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
     `SyntheticFlow`.
     """
@@ -59,6 +60,7 @@ class Data:
     reference: str = "nearby"
     wide: str = "simulated"
     tele: str = "simulated"
+    frames: int = 1
     offset: tuple[int, ...] = (0, 0)
     border: int = 0
     flips: bool = True
@@ -70,6 +72,8 @@ class Data:
         _check(self.reference in REFERENCES, f"reference is one of {', '.join(REFERENCES)}")
         _check(self.wide in WIDES, f"wide is one of {', '.join(WIDES)}")
         _check(self.tele in TELES, f"tele is one of {', '.join(TELES)}")
+        _check(self.frames > 0, "frames are 1 or more")
+        _check(self.frames == 1 or self.tele == "frame", "several frames have tele: frame")
         _check(len(self.patch) == 2 and min(self.patch) > 0, "patch is a height and a width")
         _check(len(self.offset) == 2 and 0 <= self.offset[0] <= self.offset[1], "offset is a range")
         _check(self.border >= 0, "border is 0 or more")

@@ -99,7 +99,8 @@ class SimulatorSettings:
     patches that are cut from halved photographs. taken: share of the plain wide photos whose truth
     is a shot by `truth` at the result's resolution, less sharp than the tele photo, as where photos
     are halved to measure on. candidates: of so many places that are drawn for a patch the
-    one with the most detail is taken.
+    one with the most detail is taken. references: of one scene, each moved on its own; what is told
+    of their alignment is the first one's.
     """
 
     scale: int = 2
@@ -111,6 +112,7 @@ class SimulatorSettings:
     halved: float = 0.5
     taken: float = 0.8
     candidates: int = 2
+    references: int = 1
     # Three in four shots are photos merely reduced, as protocols reduce them. The lenses of the
     # others blur more than phones' photos are blurred after reducing them: else nothing would
     # tell whether a slightly soft photo has lost its detail to a lens or to its own truth.
@@ -231,7 +233,12 @@ class Simulator:
         useful = bool(rng.random() >= settings.view.useless)
         # Of the region no more than what lies about the key patch.
         shown = window(scene, s * (key - inset), (s * (size[0] + _MARGIN), s * (size[1] + _MARGIN)))
-        ref = self._reference(rng, np.ascontiguousarray(shown), s * inset, moved, useful)
+        shown = np.ascontiguousarray(shown)
+        ref = self._reference(rng, shown, s * inset, moved, useful)
+        more = []
+        for _ in range(settings.references - 1):
+            other = view.displacement(settings.view, rng, size, s)
+            more.append(_batch(self._reference(rng, shown, s * inset, other, useful)))
         confidence = self._confidence(rng, under, ref, moved, valid, useful)
         sure = cv2.resize(np.maximum(confidence, _DOUBTFUL), ref.shape[1::-1])
         if valid.min() < 1:
@@ -242,9 +249,10 @@ class Simulator:
             sure = sure * fine
         inputs = Inputs(
             tensor(lr),
-            torch.from_numpy(ref).permute(2, 0, 1)[None].contiguous().clamp_(0, 1),
+            _batch(ref),
             torch.from_numpy(np.concatenate([steps, steps + size])[None]),
             tensor(hr),
+            tuple(more),
             center=tensor(under) if settings.layout == "beside" else None,
             confidence=torch.from_numpy(sure)[None, None],
         )
@@ -394,6 +402,7 @@ def simulated(
             settings,
             zoom=(settings.scale, settings.scale),
             taken=0.0,
+            references=data.frames,
             tele=replace(settings.tele, plain=1.0),
             view=replace(settings.view, **_ALIKE),
         )
@@ -410,6 +419,11 @@ def simulated(
         seed,
         length,
     )
+
+
+def _batch(ref: Floats) -> torch.Tensor:
+    """(h, w, 3) to (1, 3, h, w) in 0..1."""
+    return torch.from_numpy(ref).permute(2, 0, 1)[None].contiguous().clamp_(0, 1)
 
 
 def _turned(piece: Rgb, turn: int) -> Rgb:

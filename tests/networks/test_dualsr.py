@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from dualsr_cli.networks import Inputs, build, load_into, read_weights, windows
 from dualsr_cli.networks._dualsr_agreement import maps, products, statistics, totals
-from dualsr_cli.networks.dualsr import DualSR, DualSRConfig
+from dualsr_cli.networks.dualsr import PARTS, DualSR, DualSRConfig
 
 SMALL = DualSRConfig(features=8, blocks=(1, 1), domain=6)
 
@@ -63,6 +63,36 @@ def test_any_size(size: tuple[int, int]) -> None:
     box = torch.tensor([[0, 1, 1, 4]])
     given = Inputs(image(1, 3, height, width), image(1, 3, 2, 6), box)
     assert network()(given).sr.shape == (1, 3, 2 * height, 2 * width)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_left_out_does_nothing_and_learns_nothing(part: str) -> None:
+    whole, given = network(), inputs()
+    without = DualSR(replace(SMALL, without=(part,)))
+    without.load_state_dict(whole.state_dict())
+    without.eval()
+    made = without(given)
+    assert not torch.allclose(made.sr, whole(given).sr)
+    assert bool(made.maps["flow"].any()) == (part != "flow")
+    assert bool(made.maps["weight"].any()) == (part != "mask")
+    idle = unlearned(without) - unlearned(DualSR(SMALL))
+    modules = {name.split(".")[0] for name in idle}
+    assert modules == ({"domain", "before", "after"} if part == "domain" else {part} - {"mask"})
+
+
+def unlearned(net: DualSR) -> set[str]:
+    """The parameters that get no gradient."""
+    net.train()(inputs()).sr.square().mean().backward()
+    return {
+        name
+        for name, values in net.named_parameters()
+        if values.grad is None or not values.grad.any()
+    }
+
+
+def test_what_is_no_part_cannot_be_left_out() -> None:
+    with pytest.raises(ValueError, match="without head: what can be left out is domain, flow"):
+        DualSRConfig(without=("head",))
 
 
 def test_a_batch_is_its_images() -> None:

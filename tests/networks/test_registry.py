@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dualsr_cli.errors import InputError, UsageError
-from dualsr_cli.networks import ARCHITECTURES, Model, Network, build, fitting, scale_of
+from dualsr_cli.networks import ARCHITECTURES, Inputs, Model, Network, build, fitting, scale_of
 from dualsr_cli.networks.registry import configuration
 
 
@@ -44,6 +45,23 @@ def test_a_model_tells_its_scale_and_needs(name: str) -> None:
     assert compact.memory.window < network.memory.window
     if "scale" in {field.name for field in fields(configuration(name, {}))}:
         assert scale_of(model(name, {"compact": True, "scale": 2})) == 2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_half_precision_takes_nothing_from_the_wide_photo(name: str) -> None:
+    """Where a network adds nothing to it: eight bits are more than bfloat16 has."""
+    network = build(name, {"compact": True}).eval()
+    for values in network.parameters():
+        values.zero_()
+    scale, generator = network.scale, torch.Generator().manual_seed(1)
+    lr = torch.randint(0, 256, (1, 3, 32, 40), generator=generator) / 255
+    ref = torch.randint(0, 129, (1, 3, 16 * scale, 16 * scale), generator=generator) / 128
+    inputs = Inputs(lr, ref, torch.tensor([[8, 8, 24, 24]]))
+    expected = network(inputs).sr
+    found = network.bfloat16()(inputs.to("cpu", torch.bfloat16)).sr
+    assert (expected - found).abs().max() < 1e-5
+    assert expected.std() > 0.1
 
 
 def model(architecture: str, settings: dict[str, Any]) -> Model:

@@ -193,6 +193,22 @@ def test_another_frame_of_a_clip_is_the_truth_moved(photographs: Photographs) ->
     assert apart["frame"] < 0.6 * apart["simulated"]
 
 
+def test_several_frames_of_a_clip_are_each_moved_on_their_own(photographs: Photographs) -> None:
+    data = Data(patch=(48, 48), reference="same", wide="reduced", tele="frame")
+    one, two = (simulated(photographs, replace(data, frames=frames)) for frames in (1, 2))
+    apart = []
+    for index in range(8):
+        single, several = one.sample(index, 0), two.sample(index, 0)
+        assert not single.more_refs
+        (other,) = several.more_refs
+        assert torch.equal(single.ref, several.ref)
+        assert several.hr is not None and other.shape == several.hr.shape
+        assert not torch.equal(other, several.ref)
+        plain = F.interpolate(several.lr, scale_factor=2, mode="bicubic")
+        apart.append(float((other - several.hr).abs().mean() / (plain - several.hr).abs().mean()))
+    assert min(apart) < 1  # of the same scene
+
+
 def test_around_the_patch_the_box_tells_where_the_reference_lies(photographs: Photographs) -> None:
     data = Data(patch=(32, 48), reference="around", offset=(0, 40))
     simulator = simulated(photographs, data)

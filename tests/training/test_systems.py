@@ -29,7 +29,13 @@ from dualsr_cli.training import (
 )
 
 STEPS = int(os.environ.get("DUALSR_TRAINING_STEPS", "3"))
-SIDES = {"awnet": 32, "flow-pwcnet": 64, "flow-raft-small": 128, "flow-spynet": 32}
+SIDES = {
+    "awnet": 32,
+    "awnet-multi": 32,
+    "flow-pwcnet": 64,
+    "flow-raft-small": 128,
+    "flow-spynet": 32,
+}
 """Of patches; others have 16 pixels, the least that all networks take."""
 
 
@@ -49,7 +55,8 @@ class Sample:
         elif stage.data.reference == "inside":
             self.inputs = Inputs(lr, hr[:, :, :side, :side], box // scale, hr)
         else:
-            self.inputs = Inputs(lr, hr, box, hr if stage.data.kind == "triplets" else None)
+            truth = hr if stage.data.kind == "triplets" else None
+            self.inputs = Inputs(lr, hr, box, truth, (hr,) * (stage.data.frames - 1))
 
     def __len__(self) -> int:
         return 1
