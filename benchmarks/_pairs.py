@@ -184,7 +184,7 @@ def run(
             refused = error.reason
     used = aligned if agreement is not None else None
     if used is not None and agreement is not None:
-        restorer = restorer_for(model, agreement, "cpu", precision)
+        restorer = restorer_for(model, used, agreement, "cpu", precision)
         if restorer is not None:
             return Run(restore(used, restorer, scale).pixels, aligned, refused)
     return Run(reconstruct(wide, used, scale, agreement=agreement).pixels, aligned, refused)

@@ -34,7 +34,7 @@ def _row(name: str, left: float, top: float, side: int) -> np.ndarray:
     aligned = align(wide, tele)
     scale = aligned.ratio
     found = measure(aligned, scale)
-    network = restorer_for(AUTO, found, "cpu")
+    network = restorer_for(AUTO, aligned, found, "cpu")
     if network is None:
         result = reconstruct(wide, aligned, scale, agreement=found).pixels
     else:

@@ -188,6 +188,7 @@ SURFACE = {
         "ARCHITECTURES",
         "Architecture",
         "CELL",
+        "DualSR",
         "Inputs",
         "Memory",
         "Model",

@@ -284,7 +284,9 @@ def _auto(
     found = alignment()
     if found.pair is None or found.agreement is None:
         return _detail_transfer(method, sample, alignment, resources)
-    restorer = restorer_for(AUTO, found.agreement, resources.device, resources.precision)
+    restorer = restorer_for(
+        AUTO, found.pair, found.agreement, resources.device, resources.precision
+    )
     if restorer is None:
         return _detail_transfer(method, sample, alignment, resources)
     pair, scale = found.pair, float(sample.case.scale)

@@ -41,7 +41,8 @@ def upscale(
         typer.Option(
             metavar="NAME",
             help="What reconstructs: detail-transfer, which needs no weights, or a network that "
-            "`dualsr models` lists; auto: dualsr where the wide lens blurs, else dualsr-sharp.",
+            "`dualsr models` lists; auto: dualsr where the wide photo is soft or noisy, else "
+            "dualsr-sharp.",
         ),
     ] = "auto",
     scale: Annotated[

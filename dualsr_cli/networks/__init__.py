@@ -10,6 +10,7 @@ from dualsr_cli.networks.contract import (
     Window,
     windows,
 )
+from dualsr_cli.networks.dualsr import DualSR
 from dualsr_cli.networks.registry import (
     ARCHITECTURES,
     Architecture,
@@ -37,6 +38,7 @@ __all__ = [
     "CELL",
     "VGG",
     "Architecture",
+    "DualSR",
     "Inputs",
     "Memory",
     "Model",

@@ -105,6 +105,18 @@ class Encoded:
     belief: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Trial:
+    """How what is drawn where nothing of the reference is known compares with the reference.
+
+    near: the share of what LR's enlargement lacks there that is drawn, at most 1; less than 0 where
+    nothing drawn would be nearer. factor: by which what is drawn comes nearest, 1 where nothing is.
+    """
+
+    near: float
+    factor: float
+
+
 class DualSR(Network[Encoded]):
     """Gives beside the result "weight" (B, 1, s * H, s * W), the mask M, and "flow" (B, 2, s * H,
     s * W), x and y in pixels of the result.
@@ -156,6 +168,15 @@ class DualSR(Network[Encoded]):
         return self.render(self.encode(inputs), (0, 0, *inputs.lr.shape[2:]))
 
     def encode(self, inputs: Inputs, tile: int | None = None) -> Encoded:
+        encoded = self._encoded(inputs, tile)
+        if self.training or not self.config.doubts:
+            return encoded
+        added, both, _ = self._drawn_alone(encoded, tile).unbind(1)
+        belief = torch.where(added > 0, both / added.clamp(min=1e-12), 1.0).clamp(0, 1)
+        return replace(encoded, belief=belief.to(encoded.vector.dtype)[:, None, None, None])
+
+    def _encoded(self, inputs: Inputs, tile: int | None) -> Encoded:
+        """All of it but for the belief."""
         center = inputs.lr_center()
         size = [self.scale * side for side in center.shape[2:]]
         if list(inputs.ref.shape[2:]) != size:
@@ -170,14 +191,26 @@ class DualSR(Network[Encoded]):
         if "domain" in self.config.without:
             vector = torch.zeros_like(vector)
         belief = vector.new_ones(len(vector), 1, 1, 1)
-        encoded = Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
-        if self.training or not self.config.doubts:
-            return encoded
-        return replace(encoded, belief=self._belief(encoded, tile))
+        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
 
-    def _belief(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
-        """(B, 1, 1, 1): the factor of least squares, weighed by how surely the reference lies."""
-        sums = encoded.lr.new_zeros(len(encoded.lr), 2, dtype=torch.float32)
+    @torch.no_grad()
+    def trial(self, inputs: Inputs) -> Trial:
+        """Of a batch of one, at inference: what tells which weights a pair is for.
+
+        Raises ValueError for a reference that does not fit its box.
+        """
+        encoded = self._encoded(inputs, None)
+        added, both, missing = self._drawn_alone(encoded, None)[0].tolist()
+        near = (2 * both - added) / missing if missing > 0 else 0.0
+        return Trial(near, both / added if added > 0 else 1.0)
+
+    def _drawn_alone(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
+        """(B, 3) float32: energies, weighed by how surely the reference lies, in its centre.
+
+        <a, a>, <a, m> and <m, m>, a being what is added to LR's bicubic enlargement where nothing
+        of the reference is known, and m what the reference shows beyond that enlargement.
+        """
+        sums = encoded.lr.new_zeros(len(encoded.lr), 3, dtype=torch.float32)
         height, width = encoded.lr.shape[2:]
         for n, box in enumerate(encoded.boxes):
             vector, one = encoded.vector[n : n + 1], torch.ones_like(encoded.belief[:1])
@@ -194,10 +227,9 @@ class DualSR(Network[Encoded]):
                 shown = cut(encoded.reference[n : n + 1], seen).float()
                 added = _finer(cut(drawn.float() - plain, inside))
                 missing = _finer(shown[:, :3] - cut(plain, inside))
-                sums[n, 0] += (shown[:, 3:] * added * missing).sum()
-                sums[n, 1] += (shown[:, 3:] * added * added).sum()
-        factor = torch.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1].clamp(min=1e-12), 1.0)
-        return factor.clamp(0, 1).to(encoded.lr.dtype)[:, None, None, None]
+                for number, energy in enumerate((added * added, added * missing, missing**2)):
+                    sums[n, number] += (shown[:, 3:] * energy).sum()
+        return sums
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         around = grown(window, self.margin, encoded.lr.shape[2:])

@@ -1,6 +1,12 @@
 """AlignedPair -> Photo: the wide photo at the tele's resolution, tile by tile."""
 
 from dualsr_cli.reconstruction.canvas import Reconstruction
+from dualsr_cli.reconstruction.choice import (
+    AUTO,
+    DETAIL_TRANSFER,
+    networks_of,
+    restorer_for,
+)
 from dualsr_cli.reconstruction.clip_groups import Group, Link, plan_groups
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.match import MatchStatistics, MatchTask
@@ -30,15 +36,11 @@ from dualsr_cli.reconstruction.restore_clip import (
 )
 from dualsr_cli.reconstruction.tiler import plan, restore_windows
 from dualsr_cli.reconstruction.upscale import (
-    AUTO,
-    DETAIL_TRANSFER,
     UpscaleOptions,
     UpscaleReport,
     UpscaleTask,
     described,
-    networks_of,
     resolve_device,
-    restorer_for,
     upscale,
 )
 from dualsr_cli.reconstruction.upscale_clip import (

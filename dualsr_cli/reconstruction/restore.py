@@ -195,15 +195,34 @@ def network_inputs(aligned: AlignedPair, step: int) -> Inputs:
     Where the tele does not reach into a corner of its box the wide photo, enlarged, fills it.
     """
     wide = aligned.wide
-    lr = wide.window(0, 0, wide.height, wide.width)
-    top, left, bottom, right = box = aligned.footprint_box()
+    return _laid(aligned, step, (0, 0, wide.height, wide.width), aligned.footprint_box())
+
+
+def network_center(aligned: AlignedPair, step: int, most: int) -> Inputs:
+    """The same of the middle of what the tele photo shows, at most `most` wide pixels a side."""
+    top, left, bottom, right = aligned.footprint_box()
+    (top, bottom), (left, right) = _middle(top, bottom, most), _middle(left, right, most)
+    box = top, left, bottom, right
+    return _laid(aligned, step, box, box)
+
+
+def _middle(low: int, high: int, most: int) -> tuple[int, int]:
+    first = max(low, (low + high - most) // 2)
+    return first, min(high, first + most)
+
+
+def _laid(aligned: AlignedPair, step: int, shown: Box, box: Box) -> Inputs:
+    """shown: the part of the wide photo that lr is. box: the part of it that ref lies on."""
+    top, left, bottom, right = (edge - shown[n % 2] for n, edge in enumerate(box))
+    place = torch.tensor([[top, left, bottom, right]])
+    lr = aligned.wide.window(*shown[:2], shown[2] - shown[0], shown[3] - shown[1])
     size = (step * (right - left), step * (bottom - top))
     ref: Floats = cv2.resize(lr[top:bottom, left:right], size, interpolation=cv2.INTER_CUBIC)
     sure = np.empty((*ref.shape[:2], 1), np.float32)
-    columns = (np.arange(step * left, step * right) + 0.5) / step - 0.5
+    columns = (np.arange(step * box[1], step * box[3]) + 0.5) / step - 0.5
     for first in range(0, len(ref), _BAND):
         band = ref[first : first + _BAND]
-        rows = (np.arange(len(band)) + step * top + first + 0.5) / step - 0.5
+        rows = (np.arange(len(band)) + step * box[0] + first + 0.5) / step - 0.5
         tele, valid = aligned.tele_at(rows, columns)
         band += valid[..., None] * (tele - band)
         confidence = aligned.confidence.at(rows, columns).clip(_DOUBTFUL, 1)
@@ -211,7 +230,7 @@ def network_inputs(aligned: AlignedPair, step: int) -> Inputs:
     wide_image, tele_image, confident = (
         torch.from_numpy(image).permute(2, 0, 1)[None].clamp(0, 1) for image in (lr, ref, sure)
     )
-    return Inputs(wide_image, tele_image, torch.tensor([box]), confidence=confident)
+    return Inputs(wide_image, tele_image, place, confidence=confident)
 
 
 def _resized(result: torch.Tensor, made: Window, step: int, scale: float) -> torch.Tensor:

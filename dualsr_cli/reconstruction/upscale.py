@@ -25,6 +25,7 @@ from dualsr_cli.photos import (
 )
 from dualsr_cli.plain import json_types
 from dualsr_cli.reconstruction.canvas import Reconstruction
+from dualsr_cli.reconstruction.choice import AUTO, DETAIL_TRANSFER, networks_of, restorer_for
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.preview_page import write_result_page
 from dualsr_cli.reconstruction.reconstruct import (
@@ -43,19 +44,6 @@ from dualsr_cli.reconstruction.restore import (
     restore,
     restoring_memory,
 )
-
-DETAIL_TRANSFER = "detail-transfer"
-"""The model that needs no weights."""
-
-AUTO = "auto"
-"""By `Agreement`: _DEBLURRING where the wide lens blurs, else _ENLARGING, and detail transfer where
-the photos hardly agree."""
-
-_DEBLURRING = "dualsr"
-"""The network that aims at the tele lens's sharpness."""
-
-_ENLARGING = "dualsr-sharp"
-"""The network for wide photos that are sharp at their pixels."""
 
 # Measured: what reconstructing takes beside the pixels of photos and result.
 _LIBRARIES = 400 << 20  # bytes, with what aligning left behind
@@ -263,24 +251,6 @@ def _check_options(options: UpscaleOptions) -> None:
         check_writable(options.preview)
 
 
-def networks_of(model: str) -> tuple[str, ...]:
-    """The networks that a model may take, by their names; none for DETAIL_TRANSFER."""
-    return {AUTO: (_DEBLURRING, _ENLARGING), DETAIL_TRANSFER: ()}.get(model, (model,))
-
-
-def restorer_for(
-    model: str, agreement: Agreement, device: str, precision: str = "auto"
-) -> Restorer | None:
-    """The network that reconstructs a pair, loaded once; None where detail transfer does."""
-    if model == DETAIL_TRANSFER:
-        return None
-    if model == AUTO:
-        if not (agreement.lens_blurs or agreement.agrees):
-            return None
-        model = _DEBLURRING if agreement.lens_blurs else _ENLARGING
-    return load_restorer(model, device, precision)
-
-
 def _restorers(options: UpscaleOptions) -> list[Restorer]:
     """The networks that may be needed, loaded once; none for detail transfer."""
     device = resolve_device(options.device)
@@ -341,7 +311,7 @@ def _compute(pair: Pair, options: UpscaleOptions, progress: Progress) -> Upscale
     box = _crop(aligned, refused) if options.crop_to_tele else None
     restorer, reconstruction = None, None
     if aligned is not None and agreement is not None:
-        restorer = restorer_for(options.model, agreement, device, options.precision)
+        restorer = restorer_for(options.model, aligned, agreement, device, options.precision)
     if restorer and aligned is not None:
         try:
             _check_room(restorer, aligned, options)

@@ -14,6 +14,7 @@ import dualsr_cli
 from dualsr_cli.errors import OutputError, UsageError
 from dualsr_cli.networks import find_model
 from dualsr_cli.plain import json_types
+from dualsr_cli.reconstruction.choice import DETAIL_TRANSFER
 from dualsr_cli.reconstruction.clip_groups import Group
 from dualsr_cli.reconstruction.reconstruct import Progress
 from dualsr_cli.reconstruction.restore import Restorer, load_restorer
@@ -23,7 +24,7 @@ from dualsr_cli.reconstruction.restore_clip import (
     references_of,
     restore_group,
 )
-from dualsr_cli.reconstruction.upscale import DETAIL_TRANSFER, resolve_device
+from dualsr_cli.reconstruction.upscale import resolve_device
 
 if TYPE_CHECKING:  # PyAV is loaded where a clip is opened
     from dualsr_cli.videos import Clip, FrameReader, Offset

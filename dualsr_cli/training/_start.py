@@ -27,8 +27,9 @@ _FILES = (".safetensors", ".pth", ".pt", ".ckpt")
 def build_network(recipe: Recipe, start: Mapping[str, str] | None = None) -> nn.Module:
     """The network of a recipe as it starts training; its weights depend on PyTorch's seed.
 
-    start: as the recipe's own `start`, and before it; "all" is the whole network. Raises
-    UsageError, InputError.
+    start: as the recipe's own `start`, and before it; "all" is the whole network. A part takes
+    weights of its own, or those that a network's weights have under its name. Raises UsageError,
+    InputError.
     """
     network = _part(build(recipe.architecture, recipe.settings), recipe.part)
     for name, source in (dict(recipe.start) | dict(start or {})).items():
@@ -39,7 +40,13 @@ def build_network(recipe: Recipe, start: Mapping[str, str] | None = None) -> nn.
             _take_convolutions(part, name, source)
         else:
             path = Path(source) if source.endswith(_FILES) else find_model(source).weights
-            load_into(part, read_weights(path), path)
+            weights, prefix = read_weights(path), f"{name}."
+            own = {
+                key.removeprefix(prefix): values
+                for key, values in weights.items()
+                if key.startswith(prefix)
+            }
+            load_into(part, own or weights, path)
     return network
 
 

@@ -120,7 +120,7 @@ def test_the_network_undoes_a_lens(sample_pairs: Path, sigma: float, more: float
     wide = photo(np.clip(np.rint(soft), 0, 255).astype(np.uint8))
     pair = align(wide, photo(np.ascontiguousarray(truth[160:480, 240:720])))
     found = measure(pair)
-    network = restorer_for("auto", found, "cpu")
+    network = restorer_for("auto", pair, found, "cpu")
     assert network is not None and network.model == "dualsr"
     plain = cv2.resize(wide.pixels, (width, height), interpolation=cv2.INTER_CUBIC)
     ours, transfer = (

@@ -229,6 +229,9 @@ def test_parts_start_from_files(tmp_path: Path) -> None:
     save_file(other.state_dict(), tmp_path / "whole.safetensors")
     again = build_network(recipe_of(start={}), {"all": str(tmp_path / "whole.safetensors")})
     assert all((again.state_dict()[name] == v).all() for name, v in other.state_dict().items())
+    part = build_network(recipe_of(start={}), {"spynet": str(tmp_path / "whole.safetensors")})
+    for name, values in other.get_submodule("spynet").state_dict().items():
+        assert (part.get_submodule("spynet").state_dict()[name] == values).all()
     with pytest.raises(InputError, match="does not fit"):
         build_network(find_recipe("kedusr-compact"), {"decoder": str(path)})
     with pytest.raises(UsageError, match="no part 'spinet'"):
