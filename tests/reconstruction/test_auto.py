@@ -26,6 +26,7 @@ from dualsr_cli.reconstruction import (
     restorer_for,
     upscale,
 )
+from dualsr_cli.training import simulate_pair
 
 from .conftest import blurred, photo, psnr
 
@@ -60,6 +61,23 @@ def test_a_soft_wide_photo_is_for_the_network(city: tuple[Path, Path], tmp_path:
 def test_a_sharp_wide_photo_is_for_another(small_city: list[Path], tmp_path: Path) -> None:
     made = both(*small_city, tmp_path, "dualsr-sharp")
     assert made.agreement is not None and made.agreement.fineness > 1
+
+
+@pytest.mark.parametrize("seed", [5, 9])
+def test_a_noisy_wide_photo_is_for_the_network_that_takes_noise_away(
+    sample_pairs: Path, seed: int
+) -> None:
+    """Two of the simulator's pairs whose wide photo no lens blurs."""
+    scene = read_photo(sample_pairs / "phone-jpeg" / "tele.jpg").pixels[:800, :1200]
+    made = simulate_pair(scene, seed)
+    pair = align(photo(made.wide), photo(made.tele))
+    found = measure(pair)
+    assert not found.lens_blurs and found.agrees
+    network = restorer_for("auto", pair, found, "cpu")
+    assert network is not None and network.model == "dualsr"
+    other = load_restorer("dualsr-sharp", "cpu")
+    ours, noisy = (psnr(restore(pair, each, 2.0).pixels, made.truth) for each in (network, other))
+    assert ours > noisy + 2
 
 
 def test_photos_that_hardly_agree_are_for_detail_transfer(
