@@ -25,8 +25,8 @@ _DEBLURRING = "dualsr"
 _ENLARGING = "dualsr-sharp"
 """The network for wide photos that are sharp at their pixels."""
 
-# Of halved photos of City100, whose tele photos show more than their own truth, 0.9 and more of what
-# _ENLARGING draws is there, and _DEBLURRING comes nearer at most 1.2 times; of simulated noisy
+# Of halved photos of City100, whose tele photos show more than their own truth, 0.9 and more of
+# what _ENLARGING draws is there, and _DEBLURRING comes nearer at most 1.2 times; of simulated noisy
 # photos mostly 0.7 and less is there, or it comes nearer 1.9 times.
 _NOISY = 0.8
 _FAR = 1.5
