@@ -67,11 +67,11 @@ class Sample:
 
 @pytest.mark.parametrize(
     "name",
-    # dcsr-sra's first stage is all of dcsr; the noise of awnet-noise hides what three steps gain.
+    # dcsr-sra's first stage is all of dcsr; the noise of awnet's hides what three steps gain.
     [
         name
         for name in list_recipes()
-        if name.endswith("-compact") and name not in ("dcsr-compact", "awnet-noise-compact")
+        if name.endswith("-compact") and name not in ("dcsr-compact", "awnet-multi-noise-compact")
     ],
 )
 def test_the_loss_of_each_compact_recipe_falls(name: str, tmp_path: Path) -> None:
