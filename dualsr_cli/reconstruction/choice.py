@@ -26,8 +26,8 @@ _ENLARGING = "dualsr-sharp"
 """The network for wide photos that are sharp at their pixels."""
 
 # Photos that are sharp at their pixels mostly have a fineness (see `Agreement`) of 1.3 and more;
-# simulated noisy ones, most of them JPEG files, 0.9 to 1.5. What _DEBLURRING draws is 0.06 to 0.23 of
-# what such photos lack, of sharp ones beside a damaged tele photo up to 0.05.
+# simulated noisy ones, most of them JPEG files, 0.9 to 1.5. What _DEBLURRING draws is 0.06 to 0.23
+# of what such photos lack, of sharp ones beside a damaged tele photo up to 0.05.
 _SHARP = 1.3
 _NEAR = 0.06
 _MOST = 1024  # wide pixels along each side of what is tried
