@@ -282,16 +282,19 @@ def _auto(
 ) -> Made:
     """What `upscale` does unasked: mostly a network, corrected as there."""
     found = alignment()
-    if found.pair is None or found.agreement is None:
+    pair, agreement, scale = found.pair, found.agreement, float(sample.case.scale)
+    if pair is None or agreement is None:
         return _detail_transfer(method, sample, alignment, resources)
-    restorer = restorer_for(
-        AUTO, found.pair, found.agreement, resources.device, resources.precision
-    )
+
+    def chosen() -> Restorer | None:
+        return restorer_for(AUTO, pair, agreement, resources.device, resources.precision)
+
+    restorer = chosen()
     if restorer is None:
         return _detail_transfer(method, sample, alignment, resources)
-    pair, scale = found.pair, float(sample.case.scale)
 
     def work() -> Array:
+        chosen()  # it tries networks out, which takes its time
         return restore(pair, restorer, scale, memory=resources.memory).pixels
 
     return _timed(work, None, resources.device, resources, restorer.precision)

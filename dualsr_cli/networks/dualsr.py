@@ -105,18 +105,6 @@ class Encoded:
     belief: torch.Tensor
 
 
-@dataclass(frozen=True)
-class Trial:
-    """How what is drawn where nothing of the reference is known compares with the reference.
-
-    near: the share of what LR's enlargement lacks there that is drawn, at most 1; less than 0 where
-    nothing drawn would be nearer. factor: by which what is drawn comes nearest, 1 where nothing is.
-    """
-
-    near: float
-    factor: float
-
-
 class DualSR(Network[Encoded]):
     """Gives beside the result "weight" (B, 1, s * H, s * W), the mask M, and "flow" (B, 2, s * H,
     s * W), x and y in pixels of the result.
@@ -194,15 +182,16 @@ class DualSR(Network[Encoded]):
         return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
 
     @torch.no_grad()
-    def trial(self, inputs: Inputs) -> Trial:
-        """Of a batch of one, at inference: what tells which weights a pair is for.
+    def nearness(self, inputs: Inputs) -> float:
+        """How near what is drawn where nothing of the reference is known comes to the reference.
 
-        Raises ValueError for a reference that does not fit its box.
+        Of a batch of one, at inference: the share of what LR's bicubic enlargement lacks that is
+        drawn, at most 1; below 0 where nothing drawn would be nearer. It tells which weights a pair
+        is for. Raises ValueError for a reference that does not fit its box.
         """
         encoded = self._encoded(inputs, None)
         added, both, missing = self._drawn_alone(encoded, None)[0].tolist()
-        near = (2 * both - added) / missing if missing > 0 else 0.0
-        return Trial(near, both / added if added > 0 else 1.0)
+        return float((2 * both - added) / missing) if missing > 0 else 0.0
 
     def _drawn_alone(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
         """(B, 3) float32: energies, weighed by how surely the reference lies, in its centre.

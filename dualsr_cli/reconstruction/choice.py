@@ -56,6 +56,6 @@ def restorer_for(
     center = network_center(aligned, enlarging.network.scale, _MOST)
     center = center.to(enlarging.device, enlarging.dtype)
     undone, kept = (
-        cast(DualSR, restorer.network).trial(center).near for restorer in (deblurring, enlarging)
+        cast(DualSR, restorer.network).nearness(center) for restorer in (deblurring, enlarging)
     )
     return deblurring if undone > max(_NEAR, kept) else enlarging

@@ -90,19 +90,16 @@ def unlearned(net: DualSR) -> set[str]:
     }
 
 
-def test_a_trial_tells_how_near_is_what_is_drawn_without_the_reference() -> None:
-    """A reference that shows just that, then half and none of what the network adds."""
+def test_nearness_is_how_much_of_the_reference_is_drawn_without_it() -> None:
+    """A reference that shows just what the network adds, twice as much, half and its opposite."""
     net = network(config=replace(SMALL, without=("domain",)))  # nothing of it tells of lenses
     lr, box = image(1, 3, 64, 64), torch.tensor([[0, 0, 64, 64]])
     nothing = Inputs(lr, lr.new_zeros(1, 3, 128, 128), box, confidence=lr.new_zeros(1, 1, 128, 128))
-    drawn = net(nothing).sr
     plain = F.interpolate(lr, scale_factor=2, mode="bicubic")
-    whole, half = (net.trial(Inputs(lr, plain + s * (drawn - plain), box)) for s in (1, 0.5))
-    assert whole.near == pytest.approx(1, abs=1e-3) and whole.factor == pytest.approx(1, abs=1e-3)
-    assert half.near == pytest.approx(0, abs=1e-3) and half.factor == pytest.approx(0.5, abs=1e-3)
-    against = net.trial(Inputs(lr, plain - (drawn - plain), box))
-    assert against.near == pytest.approx(-3, abs=1e-2)
-    assert against.factor == pytest.approx(-1, abs=1e-3)
+    added = net(nothing).sr - plain
+    for share, near in ((1, 1), (2, 0.75), (0.5, 0), (-1, -3)):
+        found = net.nearness(Inputs(lr, plain + share * added, box))
+        assert found == pytest.approx(near, abs=1e-2)
 
 
 def test_what_is_no_part_cannot_be_left_out() -> None:
