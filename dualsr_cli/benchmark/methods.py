@@ -27,6 +27,7 @@ from dualsr_cli.networks import (
     count_parameters,
     find_model,
     list_models,
+    references_taken,
 )
 from dualsr_cli.photos import READ_SUFFIXES, Photo, read_photo
 from dualsr_cli.reconstruction import (
@@ -153,6 +154,9 @@ def default_methods(
             continue
         method = _network_method(model)
         if method.scale != scale:
+            continue
+        if (taken := references_taken(model)) > 1:
+            left_out(f"{model.name} takes {taken} references: left out, --method names it")
             continue
         operations = _operations_a_pixel(method)
         if operations <= AFFORDABLE:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import cast
 
 from dualsr_cli.alignment import AlignedPair
-from dualsr_cli.networks import DualSR
+from dualsr_cli.errors import UsageError
+from dualsr_cli.networks import DualSR, find_model, references_taken
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.restore import Restorer, load_restorer, network_center
 
@@ -38,6 +39,16 @@ def networks_of(model: str) -> tuple[str, ...]:
     return {AUTO: (_DEBLURRING, _ENLARGING), DETAIL_TRANSFER: ()}.get(model, (model,))
 
 
+def photo_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
+    """A network for two photos, loaded once. Raises UsageError, also for one that takes more."""
+    taken = references_taken(find_model(model))
+    if taken != 1:
+        raise UsageError(
+            f"{model} takes {taken} tele photos at a time: it is for clips, choose another model"
+        )
+    return load_restorer(model, device, precision)
+
+
 def restorer_for(
     model: str, aligned: AlignedPair, agreement: Agreement, device: str, precision: str = "auto"
 ) -> Restorer | None:
@@ -45,7 +56,7 @@ def restorer_for(
     if model == DETAIL_TRANSFER:
         return None
     if model != AUTO:
-        return load_restorer(model, device, precision)
+        return photo_restorer(model, device, precision)
     if agreement.lens_blurs:
         return load_restorer(_DEBLURRING, device, precision)
     if not agreement.agrees:

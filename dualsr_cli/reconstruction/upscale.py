@@ -25,7 +25,13 @@ from dualsr_cli.photos import (
 )
 from dualsr_cli.plain import json_types
 from dualsr_cli.reconstruction.canvas import Reconstruction
-from dualsr_cli.reconstruction.choice import AUTO, DETAIL_TRANSFER, networks_of, restorer_for
+from dualsr_cli.reconstruction.choice import (
+    AUTO,
+    DETAIL_TRANSFER,
+    networks_of,
+    photo_restorer,
+    restorer_for,
+)
 from dualsr_cli.reconstruction.detail_transfer import Agreement
 from dualsr_cli.reconstruction.preview_page import write_result_page
 from dualsr_cli.reconstruction.reconstruct import (
@@ -40,7 +46,6 @@ from dualsr_cli.reconstruction.reconstruct import (
 )
 from dualsr_cli.reconstruction.restore import (
     Restorer,
-    load_restorer,
     restore,
     restoring_memory,
 )
@@ -254,7 +259,7 @@ def _check_options(options: UpscaleOptions) -> None:
 def _restorers(options: UpscaleOptions) -> list[Restorer]:
     """The networks that may be needed, loaded once; none for detail transfer."""
     device = resolve_device(options.device)
-    return [load_restorer(name, device, options.precision) for name in networks_of(options.model)]
+    return [photo_restorer(name, device, options.precision) for name in networks_of(options.model)]
 
 
 def _memory(wide: Header, tele: Header, options: UpscaleOptions) -> int:

@@ -213,8 +213,11 @@ def test_who_is_asked_for_and_who_is_there(network: Callable[..., Network[Any]])
     assert (found.kind, found.scale, found.name) == ("network", 4, "own-x4")
     assert found.parameters is not None and found.parameters > 1000
     plain = ["bicubic", "lanczos", "detail-transfer", "auto"]
-    assert [method.name for method in default_methods(4)][:4] == plain
-    assert "own-x4" not in [method.name for method in default_methods(4)], "it is not shipped"
+    told: list[str] = []
+    names = [method.name for method in default_methods(4, told.append)]
+    assert names[:4] == plain
+    assert "own-x4" not in names, "it is not shipped"
+    assert "awnet-multi-compact takes 2 references: left out, --method names it" in told
     with pytest.raises(UsageError, match=r"no method 'nearest': choose among bicubic, .*own-x4"):
         find_method("nearest")
 

@@ -121,6 +121,12 @@ def test_a_noisy_tele_does_not_make_a_wide_photo_soft(small_city: list[Path], si
         assert found.contrast[0] < 0.6
 
 
+def test_a_network_for_clips_takes_no_two_photos(city: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="awnet-multi-compact takes 2 tele photos at a time"):
+        upscale(*city, tmp_path / "a.png", UpscaleOptions(model="awnet-multi-compact"))
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_no_tele_no_network(city: tuple[Path, Path], tmp_path: Path) -> None:
     black = tmp_path / "black.png"
     Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(black)
