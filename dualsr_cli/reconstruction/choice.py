@@ -41,12 +41,13 @@ def networks_of(model: str) -> tuple[str, ...]:
 
 def photo_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
     """A network for two photos, loaded once. Raises UsageError, also for one that takes more."""
+    restorer = load_restorer(model, device, precision)
     taken = references_taken(find_model(model))
     if taken != 1:
         raise UsageError(
             f"{model} takes {taken} tele photos at a time: it is for clips, choose another model"
         )
-    return load_restorer(model, device, precision)
+    return restorer
 
 
 def restorer_for(
