@@ -31,7 +31,7 @@ _ENLARGING = "dualsr-sharp"
 # of what such photos lack, of sharp ones beside a damaged tele photo up to 0.05.
 _SHARP = 1.3
 _NEAR = 0.06
-_MOST = 1024  # wide pixels along each side of what is tried
+_MOST = 512  # wide pixels along each side of what is tried
 
 
 def networks_of(model: str) -> tuple[str, ...]:
