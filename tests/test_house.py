@@ -211,7 +211,6 @@ SURFACE = {
         "published_weights",
         "read_exported",
         "read_weights",
-        "references_taken",
         "scale_of",
         "vgg_layers",
         "windows",

@@ -27,7 +27,6 @@ from dualsr_cli.networks import (
     count_parameters,
     find_model,
     list_models,
-    references_taken,
 )
 from dualsr_cli.photos import READ_SUFFIXES, Photo, read_photo
 from dualsr_cli.reconstruction import (
@@ -40,6 +39,7 @@ from dualsr_cli.reconstruction import (
     network_inputs,
     networks_of,
     reconstruct,
+    references_of,
     restore,
     restore_windows,
     restorer_for,
@@ -155,7 +155,7 @@ def default_methods(
         method = _network_method(model)
         if method.scale != scale:
             continue
-        if (taken := references_taken(model)) > 1:
+        if (taken := references_of(load_restorer(model.name, "cpu", "fp32"))) > 1:
             left_out(f"{model.name} takes {taken} references: left out, --method names it")
             continue
         operations = _operations_a_pixel(method)

@@ -17,7 +17,6 @@ from dualsr_cli.networks.registry import (
     build,
     count_parameters,
     fitting,
-    references_taken,
     scale_of,
 )
 from dualsr_cli.networks.vgg import VGG, pretrained_vgg, vgg_layers
@@ -61,7 +60,6 @@ __all__ = [
     "published_weights",
     "read_exported",
     "read_weights",
-    "references_taken",
     "scale_of",
     "vgg_layers",
     "windows",

@@ -205,11 +205,6 @@ def scale_of(model: Model) -> int:
     return architecture(model.architecture).scales[0]
 
 
-def references_taken(model: Model) -> int:
-    """Tele photos, or sharp frames, that a network takes at a time. Raises UsageError."""
-    return int(getattr(configuration(model.architecture, model.settings), "references", 1))
-
-
 def count_parameters(model: Model) -> int:
     """How many numbers a model's weights hold, by the table of names in its file.
 

@@ -21,6 +21,7 @@ from dualsr_cli.reconstruction.restore import (
     Restorer,
     load_restorer,
     network_inputs,
+    references_of,
     restore,
     restoring_memory,
     run_network,
@@ -31,7 +32,6 @@ from dualsr_cli.reconstruction.restore_clip import (
     Frame,
     RestoredFrame,
     plan_clip,
-    references_of,
     restore_group,
 )
 from dualsr_cli.reconstruction.tiler import plan, restore_windows

@@ -6,9 +6,14 @@ from typing import cast
 
 from dualsr_cli.alignment import AlignedPair
 from dualsr_cli.errors import UsageError
-from dualsr_cli.networks import DualSR, find_model, references_taken
+from dualsr_cli.networks import DualSR
 from dualsr_cli.reconstruction.detail_transfer import Agreement
-from dualsr_cli.reconstruction.restore import Restorer, load_restorer, network_center
+from dualsr_cli.reconstruction.restore import (
+    Restorer,
+    load_restorer,
+    network_center,
+    references_of,
+)
 
 DETAIL_TRANSFER = "detail-transfer"
 """The model that needs no weights."""
@@ -42,7 +47,7 @@ def networks_of(model: str) -> tuple[str, ...]:
 def photo_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
     """A network for two photos, loaded once. Raises UsageError, also for one that takes more."""
     restorer = load_restorer(model, device, precision)
-    taken = references_taken(find_model(model))
+    taken = references_of(restorer)
     if taken != 1:
         raise UsageError(
             f"{model} takes {taken} tele photos at a time: it is for clips, choose another model"

@@ -77,6 +77,11 @@ def load_restorer(model: str, device: str, precision: str = "auto") -> Restorer:
     return Restorer(model, network, place, precision)
 
 
+def references_of(restorer: Restorer) -> int:
+    """How many references a network takes."""
+    return int(getattr(getattr(restorer.network, "config", None), "references", 1))
+
+
 def restore(
     aligned: AlignedPair,
     restorer: Restorer,

@@ -18,7 +18,7 @@ from dualsr_cli.reconstruction.clip_groups import Group, Link, plan_groups
 from dualsr_cli.reconstruction.clip_network import Neighbour, restore_frame
 from dualsr_cli.reconstruction.clip_transfer import Known, judge, noise_of, transfer
 from dualsr_cli.reconstruction.reconstruct import check_scale, tile_pool
-from dualsr_cli.reconstruction.restore import Restorer
+from dualsr_cli.reconstruction.restore import Restorer, references_of
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -129,11 +129,6 @@ def restore_group(
         )
         for frame, pixels in zip(frames, made, strict=True):
             yield RestoredFrame(pixels, frame.time, len(found))
-
-
-def references_of(restorer: Restorer) -> int:
-    """How many references a network takes."""
-    return int(getattr(getattr(restorer.network, "config", None), "references", 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,10 @@ from dualsr_cli.plain import json_types
 from dualsr_cli.reconstruction.choice import DETAIL_TRANSFER
 from dualsr_cli.reconstruction.clip_groups import Group
 from dualsr_cli.reconstruction.reconstruct import Progress
-from dualsr_cli.reconstruction.restore import Restorer, load_restorer
+from dualsr_cli.reconstruction.restore import Restorer, load_restorer, references_of
 from dualsr_cli.reconstruction.restore_clip import (
     Footage,
     plan_clip,
-    references_of,
     restore_group,
 )
 from dualsr_cli.reconstruction.upscale import resolve_device
