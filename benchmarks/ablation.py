@@ -4,6 +4,9 @@ The same recipe is trained without each part in turn, from the same seed on the 
 measured on the same held-out photos: PSNR where the tele photo shows the scene, beside it and of
 all, and gains over bicubic of each kind of data; below the whole network's figures how far the
 others are from them. --data is as of `dualsr train`.
+
+--model NAME takes a trained DualSR instead and switches off each of its parts, without any
+training: what these weights lean on, which is more than what a training without would miss.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dualsr_cli.commands._train_wanted import wanted_of
-from dualsr_cli.networks import build, load_into, read_weights
+from dualsr_cli.networks import build, find_model, load_into, read_weights
 from dualsr_cli.networks.dualsr import PARTS
 from dualsr_cli.training import (
     Options,
-    Recipe,
     TrainingData,
     changed,
     find_recipe,
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="as of `dualsr train`")
     parser.add_argument("--iterations", type=int, default=800, help="of each training")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--model", help="trained, whose parts are switched off")
     parser.add_argument("--without", nargs="+", choices=PARTS, default=PARTS, help="parts")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -50,7 +54,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = open_data(recipe, wanted, Path(folder) / "data", options.seed)
         for part in (WHOLE, *options.without):
-            found = _measured(recipe, part, data, Path(folder) / part, options.seed)
+            without = () if part == WHOLE else (part,)
+            if options.model:
+                model = find_model(options.model)
+                settings, weights = {**model.settings, "without": without}, model.weights
+            else:
+                settings = {**recipe.settings, "without": without}
+                varied = replace(recipe, settings=settings)
+                chosen = Options(seed=options.seed, save_every=0)
+                weights = train(varied, data.source, Path(folder) / part, chosen).weights
+            found = _measured(settings, weights, data)
             if not whole:
                 whole = found
                 if not options.json:
@@ -65,16 +78,10 @@ def main() -> None:
             print(f"{part:10}", *shown, flush=True)
 
 
-def _measured(
-    recipe: Recipe, part: str, data: TrainingData, folder: Path, seed: int
-) -> dict[str, float]:
-    """What the network gains that was trained without a part."""
-    without = () if part == WHOLE else (part,)
-    settings = {**recipe.settings, "without": without}
-    recipe = replace(recipe, settings=settings)
-    trained = train(recipe, data.source, folder, Options(seed=seed, save_every=0))
-    network = build(recipe.architecture, settings).eval().requires_grad_(False)
-    load_into(network, read_weights(trained.weights), trained.weights)
+def _measured(settings: Mapping[str, Any], weights: Path, data: TrainingData) -> dict[str, float]:
+    """What a network gains on the held-out samples."""
+    network = build("dualsr", settings).eval().requires_grad_(False)
+    load_into(network, read_weights(weights), weights)
     found = measure(network, data.held_out, data.origins)
     return {name: value for name, value in found.items() if not name.startswith("ssim")}
 

@@ -17,11 +17,11 @@ is LR so enlarged that reducing nearly gives it back, ref' the reference after t
 the result shall be what LR shows: all of it where LR was merely reduced, little where LR's lens
 blurred it.
 
-At inference the reference also tells how far to believe what is drawn where it shows nothing: what
-is added to LR's bicubic enlargement there is multiplied by the factor (0..1) that, in the centre
-drawn without the reference, comes nearest to what the reference shows. Where LR is sharp at its
-pixels there is no blur to overestimate, and a bad reference shall not cost what LR itself tells:
-weights for such photos do without it.
+At inference the reference also tells how far to believe what is drawn where it shows nothing: the
+result there is the mixture of what is drawn, of base, and of LR's bicubic enlargement that, in the
+centre drawn without the reference, comes nearest to what the reference shows. Where LR is sharp at
+its pixels there is no blur to overestimate, and a bad reference shall not cost what LR itself
+tells: weights for such photos do without it.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class DualSRConfig:
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
-    boxes: as in `Inputs`; vector (B, domain). belief (B, 1, 1, 1): see above; 1 in training and for
-    weights that do without it.
+    boxes: as in `Inputs`; vector (B, domain). belief (B, 2, 1, 1): the shares of what is drawn and
+    of base, see above; 1 and 0 in training and for weights that do without it.
     """
 
     lr: torch.Tensor
@@ -159,9 +159,8 @@ class DualSR(Network[Encoded]):
         encoded = self._encoded(inputs, tile)
         if self.training or not self.config.doubts:
             return encoded
-        added, both, _ = self._drawn_alone(encoded, tile).unbind(1)
-        belief = torch.where(added > 0, both / added.clamp(min=1e-12), 1.0).clamp(0, 1)
-        return replace(encoded, belief=belief.to(encoded.vector.dtype)[:, None, None, None])
+        belief = _believed(self._drawn_alone(encoded, tile))
+        return replace(encoded, belief=belief.to(encoded.vector.dtype)[:, :, None, None])
 
     def _encoded(self, inputs: Inputs, tile: int | None) -> Encoded:
         """All of it but for the belief."""
@@ -178,7 +177,7 @@ class DualSR(Network[Encoded]):
         vector = self.domain(center, reference, tile)
         if "domain" in self.config.without:
             vector = torch.zeros_like(vector)
-        belief = vector.new_ones(len(vector), 1, 1, 1)
+        belief = vector.new_tensor([1.0, 0.0]).expand(len(vector), 2)[:, :, None, None]
         return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
 
     @torch.no_grad()
@@ -190,34 +189,37 @@ class DualSR(Network[Encoded]):
         is for. Raises ValueError for a reference that does not fit its box.
         """
         encoded = self._encoded(inputs, None)
-        added, both, missing = self._drawn_alone(encoded, None)[0].tolist()
+        sums = self._drawn_alone(encoded, None)[0]
+        added, both, missing = (float(sums[n, k]) for n, k in ((0, 0), (0, 2), (2, 2)))
         return float((2 * both - added) / missing) if missing > 0 else 0.0
 
     def _drawn_alone(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
-        """(B, 3) float32: energies, weighed by how surely the reference lies, in its centre.
+        """(B, 3, 3) float32: products, weighed by how surely the reference lies, in its centre.
 
-        <a, a>, <a, m> and <m, m>, a being what is added to LR's bicubic enlargement where nothing
-        of the reference is known, and m what the reference shows beyond that enlargement.
+        Of what lies beyond LR's bicubic enlargement in what is drawn where nothing of the reference
+        is known, in base, and in the reference.
         """
-        sums = encoded.lr.new_zeros(len(encoded.lr), 3, dtype=torch.float32)
+        sums = encoded.lr.new_zeros(len(encoded.lr), 3, 3, dtype=torch.float32)
         height, width = encoded.lr.shape[2:]
         for n, box in enumerate(encoded.boxes):
-            vector, one = encoded.vector[n : n + 1], torch.ones_like(encoded.belief[:1])
+            vector, all_of_it = encoded.vector[n : n + 1], encoded.belief[:1]
             top, left, bottom, right = overlap(box, (0, 0, height, width)) or (0, 0, 0, 0)
             for part in _sampled(bottom - top, right - left, tile):
                 window = part[0] + top, part[1] + left, part[2] + top, part[3] + left
                 around = grown(window, self.margin, encoded.lr.shape[2:])
                 lr = pad_to(cut(encoded.lr[n : n + 1], around), _CELL)
                 nothing = lr.new_zeros(1, 4, self.scale * lr.shape[2], self.scale * lr.shape[3])
-                drawn, _ = self._restore(lr, nothing, vector, one)
+                drawn, _ = self._restore(lr, nothing, vector, all_of_it)
                 plain = _bicubic(lr.float(), self.scale)
                 inside = scaled(within(window, around), self.scale)
                 seen = scaled(within(window, box), self.scale)
                 shown = cut(encoded.reference[n : n + 1], seen).float()
-                added = _finer(cut(drawn.float() - plain, inside))
-                missing = _finer(shown[:, :3] - cut(plain, inside))
-                for number, energy in enumerate((added * added, added * missing, missing**2)):
-                    sums[n, number] += (shown[:, 3:] * energy).sum()
+                images = [cut(image, inside) for image in (drawn, _enlarged(lr, self.scale))]
+                plain = cut(plain, inside)
+                images = [_finer(image.float() - plain) for image in (*images, shown[:, :3])]
+                parts = torch.cat(images).flatten(2)
+                sure = shown[:, 3:].flatten(2)
+                sums[n] += torch.einsum("ick,jck->ij", parts * sure, parts)
         return sums
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
@@ -276,9 +278,11 @@ class DualSR(Network[Encoded]):
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
         sr = drawn if "share" in without else _projected(drawn, lr, share)
-        if shown is not None and bool((belief < 1).any()):
+        if shown is not None and bool((belief[:, :1] < 1).any()):
             plain = _bicubic(lr.float(), scale)
-            sr = (plain + (belief + (1 - belief) * shown) * (sr.float() - plain)).to(sr.dtype)
+            of_drawn, of_base = belief[:, :1], belief[:, 1:]
+            apart = plain + of_drawn * (sr.float() - plain) + of_base * (base.float() - plain)
+            sr = (apart + shown * (sr.float() - apart)).to(sr.dtype)
         return sr, {"weight": mask, "flow": flow}
 
 
@@ -393,6 +397,37 @@ def _projected(
     small = F.interpolate(precise, lr.shape[2:], mode="bicubic", antialias=True)
     missing = _bicubic((lr - small) * share, drawn.shape[2] // lr.shape[2])
     return (precise + missing).to(drawn.dtype)
+
+
+def _believed(products: torch.Tensor) -> torch.Tensor:
+    """Products (B, 3, 3) of three parts -> (B, 2): the first two's shares, nearest to the third.
+
+    Least squares; no share is below 0, nor their sum above 1: the best of the triangle's inside and
+    its three sides. Of a part that is nothing, all.
+    """
+    a, b, c = products[:, 0, 0], products[:, 0, 1], products[:, 1, 1]
+    p, q = products[:, 0, 2], products[:, 1, 2]
+
+    def along(both: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
+        return torch.where(energy > 0, both / energy.clamp(min=1e-12), 1.0).clamp(0, 1)
+
+    nothing = torch.zeros_like(a)
+    apart = along(p - q - b + c, a - 2 * b + c)
+    inside = torch.stack([p * c - q * b, q * a - p * b], 1)
+    inside = inside / (a * c - b * b).clamp(min=1e-12)[:, None]
+    shares = torch.stack(
+        [
+            torch.stack([along(p, a), nothing], 1),
+            torch.stack([nothing, along(q, c)], 1),
+            torch.stack([apart, 1 - apart], 1),
+            inside,
+        ]
+    )  # (4, B, 2)
+    first, second = shares.unbind(2)
+    left = a * first**2 + 2 * b * first * second + c * second**2 - 2 * (p * first + q * second)
+    possible = (first >= 0) & (second >= 0) & (first + second <= 1 + 1e-6)
+    best = torch.where(possible, left, torch.inf).argmin(0)
+    return shares[best, torch.arange(len(best))]
 
 
 def _finer(image: torch.Tensor) -> torch.Tensor:

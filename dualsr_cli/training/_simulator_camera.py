@@ -8,7 +8,7 @@ denoising, sharpening and JPEG.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -45,8 +45,10 @@ class CameraSettings:
     cameras that interpolate, and 1 for what is drawn above it. shot: variance of the noise per
     unit of linear light (0..1), read: its deviation in the dark, both drawn with even logarithms.
     mosaic, denoise, jpeg: shares of the shots with a colour filter array, with a denoiser, with
-    JPEG of a `quality`. sharpen: amount of unsharp masking, at a radius of `halo`. plain: share of
-    the shots with nothing of all this, the scene resized by an antialiased bicubic filter.
+    JPEG of a `quality`. sharpen: amount of unsharp masking, at a radius of `halo`. bare: share of
+    the shots with neither filter array, denoiser nor sharpening: what lens and sensor lose can be
+    undone best there. plain: share of the shots with nothing of all this, the scene resized by an
+    antialiased bicubic filter.
 
     The ranges are set by real pairs. Against the truth reduced by an antialiased bicubic filter,
     the photos of City100's short focal lengths (halved) keep 0.25 to 0.52 of the contrast in the
@@ -69,6 +71,7 @@ class CameraSettings:
     halo: Range = (0.7, 1.6)
     jpeg: float = 0.7
     quality: Range = (80, 98)
+    bare: float = 0.0
     plain: float = 0.2
 
 
@@ -127,7 +130,7 @@ def draw(settings: CameraSettings, rng: np.random.Generator) -> Shot:
     length, angle = even(settings.shake), rng.uniform(0, np.pi)
     along = np.array([np.cos(angle), np.sin(angle)])
     kinds = list(_DEMOSAIC)
-    return Shot(
+    shot = Shot(
         lens=even(settings.lens),
         growth=even(settings.growth),
         stretch=logarithmic(settings.stretch),
@@ -144,6 +147,9 @@ def draw(settings: CameraSettings, rng: np.random.Generator) -> Shot:
         quality=round(even(settings.quality)) if rng.random() < settings.jpeg else None,
         plain=bool(rng.random() < settings.plain),
     )
+    if settings.bare and rng.random() < settings.bare:
+        shot = replace(shot, demosaic=None, denoise=0.0, sharpen=0.0)
+    return shot
 
 
 def linear(pixels: Rgb) -> Floats:

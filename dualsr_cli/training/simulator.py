@@ -56,7 +56,7 @@ _LAYOUTS: Mapping[str, Layout] = {
 _WIDES: Mapping[str, Mapping[str, Any]] = {
     "simulated": {},
     "reduced": {"plain": 1.0},
-    "blurred": {"plain": 0.0, "lens": (0.15, 0.8)},
+    "blurred": {"plain": 0.0, "lens": (0.15, 0.8), "bare": 0.5},
     "sharp": {
         "plain": 0.7,
         "lens": (0.0, 0.35),

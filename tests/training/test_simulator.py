@@ -290,6 +290,17 @@ def test_a_truth_that_a_wide_lens_took_is_less_sharp_than_the_reference(
     assert psnr(reduced, planes(made.inputs.lr)) > 38  # merely reduced
 
 
+def test_a_bare_shot_has_lost_nothing_to_processing_and_its_lens_is_the_same() -> None:
+    every = CameraSettings(mosaic=1, denoise=1, sharpen=(1, 1), plain=0)
+    processed = camera.draw(every, np.random.default_rng(3))
+    bare = camera.draw(replace(every, bare=1), np.random.default_rng(3))
+    assert processed.demosaic and processed.denoise and processed.sharpen == 1
+    assert (bare.demosaic, bare.denoise, bare.sharpen) == (None, 0, 0)
+    assert (bare.lens, bare.shot, bare.quality) == (
+        processed.lens, processed.shot, processed.quality,
+    )  # fmt: skip
+
+
 def test_the_reference_shows_what_belongs_to_the_place_moved_by_the_displacement(
     photographs: Photographs,
 ) -> None:
