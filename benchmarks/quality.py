@@ -12,7 +12,9 @@ result's area mean and the wide photo, where that is not clipped.
 long-focal photo, the tele a shifted, slightly warped and re-toned crop of the truth's centre.
 --protocol selfdzsr takes berlin/ as SelfDZSR measures real photos: in are the part of the wide
 photo that the tele shows and the middle of the tele photo, the truth is the whole tele photo, laid
-on the wide one. --protocol simulated simulates two pairs of each photo in photos/.
+on the wide one. --protocol simulated simulates two pairs of each photo in photos/. --protocol
+blurred blurs the middle of each (Gaussians of 0.8, 1.2 and 2 pixels), halves it, adds little noise
+and JPEG; the tele is a crop of the sharp photo, as of City100's.
 
 --model NAME measures detail-transfer or a network of the zoo in place of what dualsr does unasked;
 the last column but one is its LPIPS beside bicubic's.
@@ -43,12 +45,14 @@ from benchmarks._pairs import (
     rgb8,
     run,
     sample_pairs,
+    whole,
     with_pixels,
 )
 from dualsr_cli.alignment import align
 from dualsr_cli.benchmark import score
 from dualsr_cli.photos import Photo, read_photo
 from dualsr_cli.training import simulate_pair
+from dualsr_cli.training._simulator_camera import compressed
 from dualsr_cli.training.own_pairs import telephoto
 
 SIGMA = 0.8  # output pixels; of 0.8, 1.2, 1.6 and 2.4 the one with the plain recipe's best means
@@ -239,6 +243,30 @@ def _simulated(data: Path) -> Iterator[Pair]:
             )  # fmt: skip
 
 
+def _blurred(data: Path) -> Iterator[Pair]:
+    random = np.random.default_rng(0)
+    for path in sorted((data / "photos").glob("*.jpg")):
+        photo = read_photo(path)
+        height, width = photo.pixels.shape[:2]
+        top, left = (
+            max(0, side - most) // 2
+            for side, most in zip((height, width), (1200, 1600), strict=True)
+        )
+        middle = rgb8(photo)[top : top + 1200, left : left + 1600]
+        truth = np.ascontiguousarray(whole(middle))
+        for sigma in (0.8, 1.2, 2.0):
+            seen = cv2.GaussianBlur(truth, (0, 0), sigma)
+            size = truth.shape[1] // SCALE, truth.shape[0] // SCALE
+            small = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
+            noisy = np.clip(np.rint(small + random.normal(0, 1, small.shape)), 0, 255)
+            wide = compressed(noisy.astype(np.uint8), 95)
+            sharp = with_pixels(photo, truth)
+            yield Pair(
+                f"{path.stem[:16]}-{sigma}", f"sigma {sigma}", with_pixels(photo, wide),
+                _reference(sharp, seed=0), truth,
+            )  # fmt: skip
+
+
 def _reference(long: Photo, seed: int) -> Photo:
     """A crop of half the sides from the centre, as another camera held by hand would see it."""
     random = np.random.default_rng(seed)
@@ -264,6 +292,7 @@ PROTOCOLS = {
     "city100": _city100,
     "selfdzsr": _selfdzsr,
     "simulated": _simulated,
+    "blurred": _blurred,
 }
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ def test_a_noisy_wide_photo_is_for_the_network_that_takes_noise_away(
     assert network is not None and network.model == "dualsr"
     other = load_restorer("dualsr-sharp", "cpu")
     ours, noisy = (psnr(restore(pair, each, 2.0).pixels, made.truth) for each in (network, other))
-    assert ours > noisy + 2
+    assert ours > noisy + 1.5
 
 
 def test_photos_that_hardly_agree_are_for_detail_transfer(
