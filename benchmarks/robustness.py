@@ -6,6 +6,9 @@ Half-size protocol: both photos of a pair halved, the original wide photo is the
 The tele photo is then damaged or replaced. Each row is the PSNR of the result minus that of the
 run without a tele photo, over the whole picture and inside the footprint, and the reason where
 the tele photo was refused. Exit code 1 if a whole picture lost more than 0.05 dB.
+
+--protocol takes the pairs of another protocol of `benchmarks.quality`, all of them or those that
+--pairs names: of city100 and blurred a lens blurs the wide photos.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -22,15 +24,14 @@ import numpy as np
 from benchmarks._pairs import (
     Pair,
     Rgb,
-    data_pairs,
     footprint,
     half_size,
     psnr,
     run,
     sample,
-    sample_pairs,
     with_pixels,
 )
+from benchmarks.quality import PROTOCOLS
 
 ALLOWED_LOSS = 0.05  # dB
 PAIRS = ("city", "facade", "phone-jpeg", "statue", "berlin-01-02", "iphone-001", "nikon-001")
@@ -135,18 +136,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.robustness", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="berlin/ and city100/")
-    parser.add_argument("--pairs", nargs="+", metavar="NAME", default=PAIRS, help=" ".join(PAIRS))
+    parser.add_argument("--pairs", nargs="+", metavar="NAME", help=" ".join(PAIRS))
+    parser.add_argument("--protocol", choices=[*PROTOCOLS], default="half-size")
     parser.add_argument("--model", default="auto", help="as of `dualsr upscale`")
     options = parser.parse_args()
+    names = options.pairs or (PAIRS if options.protocol == "half-size" else ())
+    if options.protocol != "half-size" and not options.data:
+        parser.error(f"--protocol {options.protocol} needs --data")
 
     # Its wide photo: its tele photo is of the house that the facade pairs show as well.
     other_scene = half_size("other-scene", "samples", *sample("other-scene")).wide.pixels
-    pairs = chain(sample_pairs(), data_pairs(options.data) if options.data else ())
+    pairs = PROTOCOLS[options.protocol](options.data)
     print("dB against the same run without a tele photo")
     print(f"{'pair':<14}{'tele photo':<26}{'whole':>8}{'footprint':>11}  refused as")
     losses = 0
     for pair in pairs:
-        if pair.name not in options.pairs:
+        if names and pair.name not in names:
             continue
         for damage, whole, part, refused in rows(pair, other_scene, options.model):
             lost = whole < -ALLOWED_LOSS
