@@ -18,10 +18,10 @@ the result shall be what LR shows: all of it where LR was merely reduced, little
 blurred it.
 
 At inference the reference also tells how far to believe what is drawn where it shows nothing: the
-result there is the mixture of what is drawn, of base, and of LR's bicubic enlargement that, in the
-centre drawn without the reference, comes nearest to what the reference shows. Where LR is sharp at
-its pixels there is no blur to overestimate, and a bad reference shall not cost what LR itself
-tells: weights for such photos do without it.
+result there is the mixture of what is drawn, of linear estimates for several lenses, and of LR's
+bicubic enlargement that, in the centre drawn without the reference, comes nearest to what the
+reference shows. Where LR is sharp at its pixels there is no blur to misjudge, and a bad reference
+shall not cost what LR itself tells: weights for such photos do without it.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from dualsr_cli.networks._dualsr_agreement import (
     statistics,
     totals,
 )
+from dualsr_cli.networks._dualsr_lenses import RADIUS, estimated, estimates, shares
 from dualsr_cli.networks._windows import cut, grown, overlap, reduced, scaled, within
 from dualsr_cli.networks.blocks import conv3x3, pad_to, warp
 from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window, windows
@@ -94,8 +95,9 @@ class DualSRConfig:
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
-    boxes: as in `Inputs`; vector (B, domain). belief (B, 2, 1, 1): the shares of what is drawn and
-    of base, see above; 1 and 0 in training and for weights that do without it.
+    boxes: as in `Inputs`; vector (B, domain). belief (B, 1, 1, 1): the share of what is drawn, see
+    above; beside (B, s^2, 7, 7): the filters of LR that make the rest; 1 and 0 in training and for
+    weights that do without it.
     """
 
     lr: torch.Tensor
@@ -103,6 +105,7 @@ class Encoded:
     boxes: list[Window]
     vector: torch.Tensor
     belief: torch.Tensor
+    beside: torch.Tensor
 
 
 class DualSR(Network[Encoded]):
@@ -159,8 +162,13 @@ class DualSR(Network[Encoded]):
         encoded = self._encoded(inputs, tile)
         if self.training or not self.config.doubts:
             return encoded
-        belief = _believed(self._drawn_alone(encoded, tile))
-        return replace(encoded, belief=belief.to(encoded.vector.dtype)[:, :, None, None])
+        lenses = estimates(self.scale).to(encoded.vector.device)
+        products = self._drawn_alone(encoded, tile, lenses)
+        mixed = torch.stack([shares(each) for each in products])
+        of_drawn, of_lenses = mixed[:, :1], mixed[:, 1:]
+        rest = (1 - mixed.sum(1))[:, None, None, None] * _plain_filters(self.scale, lenses.device)
+        beside = torch.einsum("bl,lpyx->bpyx", of_lenses, lenses) + rest
+        return replace(encoded, belief=of_drawn[:, :, None, None], beside=beside)
 
     def _encoded(self, inputs: Inputs, tile: int | None) -> Encoded:
         """All of it but for the belief."""
@@ -177,8 +185,10 @@ class DualSR(Network[Encoded]):
         vector = self.domain(center, reference, tile)
         if "domain" in self.config.without:
             vector = torch.zeros_like(vector)
-        belief = vector.new_tensor([1.0, 0.0]).expand(len(vector), 2)[:, :, None, None]
-        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief)
+        belief = vector.new_ones(len(vector), 1, 1, 1, dtype=torch.float32)
+        side = 2 * RADIUS + 1
+        beside = belief.new_zeros(len(vector), self.scale**2, side, side)
+        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief, beside)
 
     @torch.no_grad()
     def nearness(self, inputs: Inputs) -> float:
@@ -189,44 +199,49 @@ class DualSR(Network[Encoded]):
         is for. Raises ValueError for a reference that does not fit its box.
         """
         encoded = self._encoded(inputs, None)
-        sums = self._drawn_alone(encoded, None)[0]
-        added, both, missing = (float(sums[n, k]) for n, k in ((0, 0), (0, 2), (2, 2)))
+        sums = self._drawn_alone(encoded, None, estimates(self.scale)[:0])[0]
+        added, both, missing = (float(sums[n, k]) for n, k in ((0, 0), (0, 1), (1, 1)))
         return float((2 * both - added) / missing) if missing > 0 else 0.0
 
-    def _drawn_alone(self, encoded: Encoded, tile: int | None) -> torch.Tensor:
-        """(B, 3, 3) float32: products, weighed by how surely the reference lies, in its centre.
+    def _drawn_alone(
+        self, encoded: Encoded, tile: int | None, lenses: torch.Tensor
+    ) -> torch.Tensor:
+        """(B, L + 2, L + 2) float32: products, weighed by how surely the reference lies, in its
+        centre.
 
         Of what lies beyond LR's bicubic enlargement in what is drawn where nothing of the reference
-        is known, in base, and in the reference.
+        is known, in the estimates for lenses (L, s^2, 7, 7), and in the reference, whose light does
+        not count.
         """
-        sums = encoded.lr.new_zeros(len(encoded.lr), 3, 3, dtype=torch.float32)
+        count = len(lenses) + 2
+        sums = encoded.lr.new_zeros(len(encoded.lr), count, count, dtype=torch.float32)
         height, width = encoded.lr.shape[2:]
         for n, box in enumerate(encoded.boxes):
-            vector, all_of_it = encoded.vector[n : n + 1], encoded.belief[:1]
+            own = encoded.vector[n : n + 1], encoded.belief[:1], encoded.beside[:1]
             top, left, bottom, right = overlap(box, (0, 0, height, width)) or (0, 0, 0, 0)
             for part in _sampled(bottom - top, right - left, tile):
                 window = part[0] + top, part[1] + left, part[2] + top, part[3] + left
                 around = grown(window, self.margin, encoded.lr.shape[2:])
                 lr = pad_to(cut(encoded.lr[n : n + 1], around), _CELL)
                 nothing = lr.new_zeros(1, 4, self.scale * lr.shape[2], self.scale * lr.shape[3])
-                drawn, _ = self._restore(lr, nothing, vector, all_of_it)
+                drawn, _ = self._restore(lr, nothing, *own)
                 plain = _bicubic(lr.float(), self.scale)
                 inside = scaled(within(window, around), self.scale)
                 seen = scaled(within(window, box), self.scale)
                 shown = cut(encoded.reference[n : n + 1], seen).float()
-                images = [cut(image, inside) for image in (drawn, _enlarged(lr, self.scale))]
-                plain = cut(plain, inside)
-                images = [_finer(image.float() - plain) for image in (*images, shown[:, :3])]
-                parts = torch.cat(images).flatten(2)
-                sure = shown[:, 3:].flatten(2)
-                sums[n] += torch.einsum("ick,jck->ij", parts * sure, parts)
+                linear = [cut(estimated(lr, each[None]) - plain, inside) for each in lenses]
+                drawn, plain = cut(drawn, inside).float(), cut(plain, inside)
+                finer = [_finer(image - plain) for image in (drawn, shown[:, :3])]
+                parts = torch.cat([finer[0], *linear, finer[1]]).flatten(1)
+                sure = shown[:, 3:].expand(-1, 3, -1, -1).flatten(1)
+                sums[n] += (parts * sure) @ parts.T
         return sums
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         around = grown(window, self.margin, encoded.lr.shape[2:])
         lr = pad_to(cut(encoded.lr, around), _CELL)
         reference = self._placed(encoded, around, lr)
-        sr, maps = self._restore(lr, reference, encoded.vector, encoded.belief)
+        sr, maps = self._restore(lr, reference, encoded.vector, encoded.belief, encoded.beside)
         inside = scaled(within(window, around), self.scale)
         return Outputs(
             cut(sr, inside), {name: cut(values, inside) for name, values in maps.items()}
@@ -248,6 +263,7 @@ class DualSR(Network[Encoded]):
         reference: torch.Tensor,
         vector: torch.Tensor,
         belief: torch.Tensor,
+        beside: torch.Tensor,
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """LR (B, 3, h, w) with even sides, the reference (B, 4, s * h, s * w) in its frame."""
         scale, head = self.scale, str(self.scale)
@@ -278,11 +294,9 @@ class DualSR(Network[Encoded]):
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
         sr = drawn if "share" in without else _projected(drawn, lr, share)
-        if shown is not None and bool((belief[:, :1] < 1).any()):
-            plain = _bicubic(lr.float(), scale)
-            of_drawn, of_base = belief[:, :1], belief[:, 1:]
-            apart = plain + of_drawn * (sr.float() - plain) + of_base * (base.float() - plain)
-            sr = (apart + shown * (sr.float() - apart)).to(sr.dtype)
+        if shown is not None and bool((belief < 1).any()):
+            mixed = belief * sr.float() + estimated(lr, beside)
+            sr = (mixed + shown * (sr.float() - mixed)).to(sr.dtype)
         return sr, {"weight": mask, "flow": flow}
 
 
@@ -399,37 +413,6 @@ def _projected(
     return (precise + missing).to(drawn.dtype)
 
 
-def _believed(products: torch.Tensor) -> torch.Tensor:
-    """Products (B, 3, 3) of three parts -> (B, 2): the first two's shares, nearest to the third.
-
-    Least squares; no share is below 0, nor their sum above 1: the best of the triangle's inside and
-    its three sides. Of a part that is nothing, all.
-    """
-    a, b, c = products[:, 0, 0], products[:, 0, 1], products[:, 1, 1]
-    p, q = products[:, 0, 2], products[:, 1, 2]
-
-    def along(both: torch.Tensor, energy: torch.Tensor) -> torch.Tensor:
-        return torch.where(energy > 0, both / energy.clamp(min=1e-12), 1.0).clamp(0, 1)
-
-    nothing = torch.zeros_like(a)
-    apart = along(p - q - b + c, a - 2 * b + c)
-    inside = torch.stack([p * c - q * b, q * a - p * b], 1)
-    inside = inside / (a * c - b * b).clamp(min=1e-12)[:, None]
-    shares = torch.stack(
-        [
-            torch.stack([along(p, a), nothing], 1),
-            torch.stack([nothing, along(q, c)], 1),
-            torch.stack([apart, 1 - apart], 1),
-            inside,
-        ]
-    )  # (4, B, 2)
-    first, second = shares.unbind(2)
-    left = a * first**2 + 2 * b * first * second + c * second**2 - 2 * (p * first + q * second)
-    possible = (first >= 0) & (second >= 0) & (first + second <= 1 + 1e-6)
-    best = torch.where(possible, left, torch.inf).argmin(0)
-    return shares[best, torch.arange(len(best))]
-
-
 def _finer(image: torch.Tensor) -> torch.Tensor:
     """Without its light, the mean around each pixel: (B, C, H, W)."""
     side = 2 * _LIGHT + 1
@@ -455,6 +438,12 @@ def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
     filters = _cubic_filters(scale).to(image.device).repeat(channels, 1, 1, 1)
     with torch.autocast(image.device.type, enabled=False):  # of half precision nothing is lost here
         return F.pixel_shuffle(F.conv2d(around, filters, groups=channels), scale)
+
+
+def _plain_filters(scale: int, device: torch.device) -> torch.Tensor:
+    """(s^2, 7, 7): `_bicubic`, among the estimates."""
+    around = (RADIUS - 2,) * 4
+    return F.pad(_cubic_filters(scale)[:, 0], around).to(device)
 
 
 @cache
