@@ -21,7 +21,7 @@ _FINE, _NEAR = 0.8, 1.5  # pixels: a band is x - G x; cells: the neighbourhood o
 _LITTLE = 2 / 255**2  # energy of a band below which its correlation tells of noise alone
 
 
-def products(lr: torch.Tensor, detail: torch.Tensor, scale: int) -> torch.Tensor:
+def bands(lr: torch.Tensor, detail: torch.Tensor, scale: int) -> torch.Tensor:
     """(B, 8, h / 2, w / 2): energies of each cell of 2 x 2 LR pixels.
 
     lr: (B, 3, h, w) with even sides. detail: (B, 4, s * h, s * w), what the reference has beyond
@@ -42,7 +42,7 @@ def products(lr: torch.Tensor, detail: torch.Tensor, scale: int) -> torch.Tensor
 
 
 def maps(energies: torch.Tensor) -> torch.Tensor:
-    """(B, MAPS, h, w) of `products`: correlations, contrasts and amplitudes about each cell."""
+    """(B, MAPS, h, w) of `bands`: correlations, contrasts and amplitudes about each cell."""
     near = _blurred(energies, _NEAR, 4)
     here = energies[:, 7:]
     hh, kk, hk, hh2, kk2, hk2, unseen, _ = (near / (near[:, 7:] + 1e-3)).chunk(8, 1)
@@ -62,7 +62,7 @@ def maps(energies: torch.Tensor) -> torch.Tensor:
 
 
 def totals(energies: torch.Tensor, inner: Window) -> torch.Tensor:
-    """(B, 2, 8): sums of `products` over a window of them, and of those weighed by how well the
+    """(B, 2, 8): sums of `bands` over a window of them, and of those weighed by how well the
     photos agree there.
     """
     hh, kk, hk = _blurred(energies[:, :3], _NEAR, 4).chunk(3, 1)

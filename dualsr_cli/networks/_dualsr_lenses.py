@@ -47,19 +47,43 @@ def estimated(lr: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     return F.pixel_shuffle(found.view(batch, -1, height, width), scale)
 
 
-def shares(products: torch.Tensor) -> torch.Tensor:
+def products(
+    lr: torch.Tensor, filters: torch.Tensor, images: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """(B, N + L, N + L) float32: sums over all pixels of what pictures have in common.
+
+    Of images (B, N, 3, s * H, s * W), and before the last of them of what filters (L, s^2, 7, 7)
+    make of LR (B, 3, H, W); weight (B, 1, s * H, s * W).
+    """
+    batch, channels, height, width = lr.shape
+    phases, scale = filters.shape[1], round(filters.shape[1] ** 0.5)
+    size = batch, channels, -1, phases, height, width
+    given = F.pixel_unshuffle(images.float(), scale).view(batch, -1, channels, *size[3:])
+    given = given.transpose(1, 2)
+    parts = given[:, :, :0]
+    if len(filters):
+        planes = F.pad(lr.float(), (RADIUS,) * 4, mode="replicate").flatten(0, 1)[:, None]
+        with torch.autocast(lr.device.type, enabled=False):
+            parts = F.conv2d(planes, filters.flatten(0, 1)[:, None]).view(size)
+    both = torch.cat([given[:, :, :-1], parts, given[:, :, -1:]], 2)
+    weighed = both * F.pixel_unshuffle(weight.float(), scale)[:, None, None]
+    return torch.einsum("bcmpyx,bcnpyx->bmn", weighed, both)
+
+
+def shares(products: torch.Tensor, free: bool = False) -> torch.Tensor:
     """(N + 1, N + 1) of N parts and a target -> (N,): the mixture of parts nearest to the target.
 
     Least squares; no share is below 0, nor their sum above 1: what is missing to that is a part
-    that is nothing. The first part is free, each other one has to explain more than it would by
-    chance. All of the first where the target shows nothing.
+    that is nothing. Each part has to explain more than it would by chance, but for the first if
+    that is `free`. All of the first where the target shows nothing.
     """
     both = products.detach().double().cpu().numpy()
     parts, target, energy = both[:-1, :-1], both[:-1, -1].copy(), both[-1, -1]
     count = len(target)
     if not energy > 0 or not np.trace(parts) > 0:
         return products.new_tensor([1.0] + [0.0] * (count - 1))
-    target[1:] -= _LEAST * np.sqrt(energy * np.diag(parts)[1:])
+    paying = np.s_[int(free) :]
+    target[paying] -= _LEAST * np.sqrt(energy * np.diag(parts)[paying])
     values, vectors = np.linalg.eigh(parts)
     root = np.sqrt(np.maximum(values, _TINY * values[-1]))
     # The parts as vectors, and that nothing; the last row holds the sum of the shares at 1.

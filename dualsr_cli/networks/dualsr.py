@@ -7,21 +7,23 @@ channels, and shuffles up once at the end. What the papers do best, it does at l
   together, which tells how this wide lens blurs and how this tele looks, modulates every block;
 - alignment by the network itself (KeDuSR, AWnet): a small flow on top of the alignment that the
   reference comes with, estimated once and applied to the reference at full resolution;
+- a base that undoes the blur of this wide lens, as far as the reference tells of it (DM3Net's and
+  SelfDZSR's degradation, in closed form), so that the network draws only what is left;
 - fusion by a mask (AWnet's equation 7, DCSR's adaptive fusion): detail is taken from the
   reference, not only offered to convolutions, as far as a mask says. What the mask is made of are
   also the correlation and the contrast of the two photos in the finest bands that both show.
 
 sr = drawn + S enlarged(lr - reduced(drawn)), drawn = base + M (ref' - base) + residual, where base
-is LR so enlarged that reducing nearly gives it back, ref' the reference after the flow, M the mask,
-0 wherever the reference shows nothing. S, the share of a last step of back-projection, says how far
-the result shall be what LR shows: all of it where LR was merely reduced, little where LR's lens
-blurred it.
+is LR so enlarged that reducing nearly gives it back or, in weights for blurred photos, a linear
+estimate for its lens, ref' the reference after the flow, M the mask, 0 wherever the reference shows
+nothing. S, the share of a last step of back-projection, says how far the result shall be what LR
+shows: all of it where LR was merely reduced, little where LR's lens blurred it.
 
 At inference the reference also tells how far to believe what is drawn where it shows nothing: the
 result there is the mixture of what is drawn, of linear estimates for several lenses, and of LR's
 bicubic enlargement that, in the centre drawn without the reference, comes nearest to what the
-reference shows. Where LR is sharp at its pixels there is no blur to misjudge, and a bad reference
-shall not cost what LR itself tells: weights for such photos do without it.
+reference shows where the two agree. Where LR is sharp at its pixels there is no blur to misjudge,
+and a bad reference shall not cost what LR itself tells: weights for such photos do without it.
 """
 
 from __future__ import annotations
@@ -35,15 +37,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dualsr_cli.networks._dualsr_agreement import (
-    MAPS,
-    STATISTICS,
-    maps,
-    products,
-    statistics,
-    totals,
-)
-from dualsr_cli.networks._dualsr_lenses import RADIUS, estimated, estimates, shares
+from dualsr_cli.networks._dualsr_agreement import MAPS, STATISTICS, bands, maps, statistics, totals
+from dualsr_cli.networks._dualsr_lenses import RADIUS, estimated, estimates, products, shares
 from dualsr_cli.networks._windows import cut, grown, overlap, reduced, scaled, within
 from dualsr_cli.networks.blocks import conv3x3, pad_to, warp
 from dualsr_cli.networks.contract import CELL, Inputs, Memory, Network, Outputs, Window, windows
@@ -55,7 +50,7 @@ _STEPS = 2  # of the enlargement's back-projection
 _SAMPLES, _SQUARE = 4, 256  # along each side of the centre; LR pixels
 _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
 _FADING = 2  # LR pixels over which what the reference shows goes over into what it does not show
-PARTS = ("domain", "flow", "mask", "agreement", "share")
+PARTS = ("domain", "flow", "mask", "agreement", "share", "lenses")
 """What can be left out, to measure what it is worth."""
 _LIGHT = 8  # pixels of the result around each whose mean is its light, which lenses do not change
 
@@ -65,9 +60,10 @@ class DualSRConfig:
     """features: channels. blocks: residual blocks before the flow is known, and after it. domain:
     channels of the vector that modulates. scales: those that there are heads for; scale: the one
     that is used. doubts: whether the reference tells how far to believe what is drawn beside it.
-    without: of PARTS, those that do nothing: the vector is zero, the reference is not moved, its
-    detail is offered to convolutions alone, they do not see how well it agrees with LR, or there is
-    no last step of back-projection.
+    lenses: whether base undoes the lens that the reference tells of. without: of PARTS, those that
+    do nothing: the vector is zero, the reference is not moved, its detail is offered to
+    convolutions alone, they do not see how well it agrees with LR, there is no last step of
+    back-projection, or base undoes no lens.
     """
 
     features: int = 64
@@ -76,6 +72,7 @@ class DualSRConfig:
     scales: tuple[int, ...] = (2, 3, 4)
     scale: int = 2
     doubts: bool = True
+    lenses: bool = False
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -97,7 +94,7 @@ class Encoded:
     """lr (B, 3, H, W); reference (B, 4, s * h, s * w): its colours, and how surely it lies there;
     boxes: as in `Inputs`; vector (B, domain). belief (B, 1, 1, 1): the share of what is drawn, see
     above; beside (B, s^2, 7, 7): the filters of LR that make the rest; 1 and 0 in training and for
-    weights that do without it.
+    weights that do without it. base: (B, s^2, 7, 7): those that make base, if it undoes a lens.
     """
 
     lr: torch.Tensor
@@ -106,6 +103,7 @@ class Encoded:
     vector: torch.Tensor
     belief: torch.Tensor
     beside: torch.Tensor
+    base: torch.Tensor | None
 
 
 class DualSR(Network[Encoded]):
@@ -163,8 +161,8 @@ class DualSR(Network[Encoded]):
         if self.training or not self.config.doubts:
             return encoded
         lenses = estimates(self.scale).to(encoded.vector.device)
-        products = self._drawn_alone(encoded, tile, lenses)
-        mixed = torch.stack([shares(each) for each in products])
+        sums = self._drawn_alone(encoded, tile, lenses)
+        mixed = torch.stack([shares(each, free=True) for each in sums])
         of_drawn, of_lenses = mixed[:, :1], mixed[:, 1:]
         rest = (1 - mixed.sum(1))[:, None, None, None] * _plain_filters(self.scale, lenses.device)
         beside = torch.einsum("bl,lpyx->bpyx", of_lenses, lenses) + rest
@@ -188,36 +186,66 @@ class DualSR(Network[Encoded]):
         belief = vector.new_ones(len(vector), 1, 1, 1, dtype=torch.float32)
         side = 2 * RADIUS + 1
         beside = belief.new_zeros(len(vector), self.scale**2, side, side)
-        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief, beside)
+        undoes = self.config.lenses and "lenses" not in self.config.without
+        base = self._undoing(center, reference, tile) if undoes else None
+        return Encoded(inputs.lr, reference, inputs.box.tolist(), vector, belief, beside, base)
+
+    @torch.no_grad()
+    def _undoing(
+        self, center: torch.Tensor, reference: torch.Tensor, tile: int | None
+    ) -> torch.Tensor:
+        """(B, s^2, 7, 7): the mixture of estimates that, of LR's centre (B, 3, h, w), comes nearest
+        to the reference (B, 4, s * h, s * w); the first where that shows nothing.
+        """
+        lenses = estimates(self.scale).to(center.device)
+        plain_filters = _plain_filters(self.scale, center.device)
+        count = len(lenses) + 1
+        sums = center.new_zeros(len(center), count, count, dtype=torch.float32)
+        height, width = center.shape[2:]
+        for window in _sampled(height, width, tile):
+            seen = grown(window, CELL, (height, width))
+            lr, ref = cut(center, seen), cut(reference, scaled(seen, self.scale)).float()
+            beyond = _finer((ref[:, :3] - _bicubic(lr.float(), self.scale)) * (ref[:, 3:] > 0))
+            inner = scaled(within(window, seen), self.scale)
+            weight = torch.zeros_like(ref[:, 3:])
+            cut(weight, inner).copy_(cut(_telling(lr, ref, self.scale), inner))
+            sums += products(lr, lenses - plain_filters, beyond[:, None], weight)
+        mixed = torch.stack([shares(each) for each in sums])
+        rest = (1 - mixed.sum(1))[:, None, None, None]
+        return torch.einsum("bl,lpyx->bpyx", mixed, lenses) + rest * plain_filters
 
     @torch.no_grad()
     def nearness(self, inputs: Inputs) -> float:
         """How near what is drawn where nothing of the reference is known comes to the reference.
 
-        Of a batch of one, at inference: the share of what LR's bicubic enlargement lacks that is
-        drawn, at most 1; below 0 where nothing drawn would be nearer. It tells which weights a pair
-        is for. Raises ValueError for a reference that does not fit its box.
+        Of a batch of one, at inference: the share, 0..1, of what LR's bicubic enlargement lacks
+        that is drawn, if as much of it is taken as is best. It tells which weights a pair is for.
+        Raises ValueError for a reference that does not fit its box.
         """
         encoded = self._encoded(inputs, None)
         sums = self._drawn_alone(encoded, None, estimates(self.scale)[:0])[0]
         added, both, missing = (float(sums[n, k]) for n, k in ((0, 0), (0, 1), (1, 1)))
-        return float((2 * both - added) / missing) if missing > 0 else 0.0
+        if not added > 0 or not missing > 0:
+            return 0.0
+        taken = min(max(both / added, 0.0), 1.0)
+        return taken * (2 * both - taken * added) / missing
 
     def _drawn_alone(
         self, encoded: Encoded, tile: int | None, lenses: torch.Tensor
     ) -> torch.Tensor:
-        """(B, L + 2, L + 2) float32: products, weighed by how surely the reference lies, in its
-        centre.
+        """(B, L + 2, L + 2) float32: products in the reference's centre, weighed by `_telling`, or
+        without lenses by how surely the reference lies there: noise, too, shall count.
 
         Of what lies beyond LR's bicubic enlargement in what is drawn where nothing of the reference
         is known, in the estimates for lenses (L, s^2, 7, 7), and in the reference, whose light does
         not count.
         """
-        count = len(lenses) + 2
+        count, filters = len(lenses) + 2, lenses - _plain_filters(self.scale, lenses.device)
         sums = encoded.lr.new_zeros(len(encoded.lr), count, count, dtype=torch.float32)
         height, width = encoded.lr.shape[2:]
         for n, box in enumerate(encoded.boxes):
-            own = encoded.vector[n : n + 1], encoded.belief[:1], encoded.beside[:1]
+            lens = None if encoded.base is None else encoded.base[n : n + 1]
+            own = encoded.vector[n : n + 1], encoded.belief[:1], encoded.beside[:1], lens
             top, left, bottom, right = overlap(box, (0, 0, height, width)) or (0, 0, 0, 0)
             for part in _sampled(bottom - top, right - left, tile):
                 window = part[0] + top, part[1] + left, part[2] + top, part[3] + left
@@ -229,19 +257,19 @@ class DualSR(Network[Encoded]):
                 inside = scaled(within(window, around), self.scale)
                 seen = scaled(within(window, box), self.scale)
                 shown = cut(encoded.reference[n : n + 1], seen).float()
-                linear = [cut(estimated(lr, each[None]) - plain, inside) for each in lenses]
                 drawn, plain = cut(drawn, inside).float(), cut(plain, inside)
-                finer = [_finer(image - plain) for image in (drawn, shown[:, :3])]
-                parts = torch.cat([finer[0], *linear, finer[1]]).flatten(1)
-                sure = shown[:, 3:].expand(-1, 3, -1, -1).flatten(1)
-                sums[n] += (parts * sure) @ parts.T
+                images = [_finer(image - plain) for image in (drawn, shown[:, :3])]
+                inner = cut(lr, within(window, around))
+                weight = _telling(inner, shown, self.scale) if len(lenses) else shown[:, 3:]
+                sums[n] += products(inner, filters, torch.stack(images, 1), weight)[0]
         return sums
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
         around = grown(window, self.margin, encoded.lr.shape[2:])
         lr = pad_to(cut(encoded.lr, around), _CELL)
         reference = self._placed(encoded, around, lr)
-        sr, maps = self._restore(lr, reference, encoded.vector, encoded.belief, encoded.beside)
+        told = encoded.vector, encoded.belief, encoded.beside, encoded.base
+        sr, maps = self._restore(lr, reference, *told)
         inside = scaled(within(window, around), self.scale)
         return Outputs(
             cut(sr, inside), {name: cut(values, inside) for name, values in maps.items()}
@@ -264,12 +292,16 @@ class DualSR(Network[Encoded]):
         vector: torch.Tensor,
         belief: torch.Tensor,
         beside: torch.Tensor,
+        undoing: torch.Tensor | None,
     ) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
         """LR (B, 3, h, w) with even sides, the reference (B, 4, s * h, s * w) in its frame."""
         scale, head = self.scale, str(self.scale)
         cell = _CELL * scale
-        base, dtype = _enlarged(lr, scale), self.lr_head.weight.dtype
-        detail = _beyond(reference, base)
+        same, dtype = _enlarged(lr, scale), self.lr_head.weight.dtype
+        base = same if undoing is None else estimated(lr, undoing).to(lr.dtype)
+        # What is left of the tele's own tone would end in a line.
+        shown = None if self.training else _spread(reference[:, 3:] > 0, scale)
+        detail = _beyond(reference, base, shown)
         features = self.lr_head(F.pixel_unshuffle(lr, _CELL).to(dtype))
         features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell).to(dtype))
         for block in self.before:
@@ -278,8 +310,10 @@ class DualSR(Network[Encoded]):
         flow = _FURTHEST * torch.tanh(self.flow(features)) * ("flow" not in without)
         flow = F.interpolate(flow, scale_factor=cell, mode="bilinear")
         if self.training or bool((detail[:, 3] > 0).any()):
-            detail = _beyond(_moved(reference, base, flow), base)
-        agreeing = maps(products(lr, detail.detach(), scale)).to(features.dtype)
+            reference = _moved(reference, base, flow)
+            detail = _beyond(reference, base, shown)
+        beyond = detail if base is same else _beyond(reference, same, shown)
+        agreeing = maps(bands(lr, beyond.detach(), scale)).to(features.dtype)
         moved = F.pixel_unshuffle(detail, cell).to(dtype)
         features = self.join(features) + self.moved_heads[head](moved)
         if "agreement" not in without:
@@ -288,9 +322,6 @@ class DualSR(Network[Encoded]):
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
         mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0) * ("mask" not in without)
-        shown = None if self.training else _spread(reference[:, 3:] > 0, scale)
-        if shown is not None:  # what is left of the tele's own tone would end in a line
-            mask = mask * shown
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
         sr = drawn if "share" in without else _projected(drawn, lr, share)
@@ -345,7 +376,7 @@ class Domain(nn.Module):
             inner = reduced(within(window, seen), _CELL)
             part = cut(values, inner).float()
             total = total + part.sum(dim=(2, 3))
-            sums = sums + totals(products(lr, detail, scale), inner)
+            sums = sums + totals(bands(lr, detail, scale), inner)
             count += part.shape[2] * part.shape[3]
         known = torch.cat([total / count, statistics(sums)], dim=1)
         result: torch.Tensor = self.tail(known.to(center.dtype))
@@ -413,6 +444,23 @@ def _projected(
     return (precise + missing).to(drawn.dtype)
 
 
+def _telling(lr: torch.Tensor, reference: torch.Tensor, scale: int) -> torch.Tensor:
+    """(B, 1, s * h, s * w): how far the reference (B, 4, s * h, s * w) tells of LR (B, 3, h, w).
+
+    How surely it lies there, times the square of how well the two agree about there, 0..1: what is
+    hidden, moved or another scene's tells nothing of the lens.
+    """
+    height, width = (side // _CELL * _CELL for side in lr.shape[2:])
+    weight = torch.zeros_like(reference[:, 3:])
+    if height and width:
+        whole = (0, 0, height, width)
+        even, ref = cut(lr, whole), cut(reference, scaled(whole, scale))
+        agreeing = maps(bands(even, _beyond(ref, _enlarged(even, scale)), scale))[:, :1]
+        agreeing = F.interpolate(agreeing.clamp(min=0).square(), scale_factor=_CELL * scale)
+        cut(weight, scaled(whole, scale)).copy_(agreeing * ref[:, 3:])
+    return weight
+
+
 def _finer(image: torch.Tensor) -> torch.Tensor:
     """Without its light, the mean around each pixel: (B, C, H, W)."""
     side = 2 * _LIGHT + 1
@@ -457,10 +505,16 @@ def _cubic_filters(scale: int) -> torch.Tensor:
     return torch.einsum("ky,lx->klyx", line, line).reshape(scale**2, 1, 5, 5).float()
 
 
-def _beyond(reference: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """(B, 4, H, W): what the reference has that base has not, and how surely; 0 beside it."""
+def _beyond(
+    reference: torch.Tensor, base: torch.Tensor, shown: torch.Tensor | None = None
+) -> torch.Tensor:
+    """(B, 4, H, W): what the reference has that base has not, and how surely; 0 beside it.
+
+    shown (B, 1, H, W): 0..1, by which it fades out towards its edge.
+    """
     sure = reference[:, 3:]
-    return torch.cat([(reference[:, :3] - base) * (sure > 0), sure], dim=1)
+    beyond = (reference[:, :3] - base) * (sure > 0)
+    return torch.cat([beyond if shown is None else (beyond * shown).to(base.dtype), sure], dim=1)
 
 
 def _moved(reference: torch.Tensor, base: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -19,10 +19,10 @@ DETAIL_TRANSFER = "detail-transfer"
 """The model that needs no weights."""
 
 AUTO = "auto"
-"""_DEBLURRING where the wide lens blurs, detail transfer where the photos hardly agree, else mostly
-_ENLARGING. That keeps what noise and a little softness do to a wide photo: where it may have some,
-both networks draw a part of what the tele photo shows, without it, and the one that comes nearer to
-it is taken.
+"""_DEBLURRING where the wide lens blurs, detail transfer where the photos hardly agree or both are
+soft, else mostly _ENLARGING. That keeps what noise and a little softness do to a wide photo: where
+it may have some, both networks draw a part of what the tele photo shows, without it, and the one
+that comes nearer to it is taken.
 """
 
 _DEBLURRING = "dualsr"
@@ -32,10 +32,12 @@ _ENLARGING = "dualsr-sharp"
 """The network for wide photos that are sharp at their pixels."""
 
 # Photos that are sharp at their pixels mostly have a fineness (see `Agreement`) of 1.3 and more;
-# simulated noisy ones, most of them JPEG files, 0.9 to 1.5. What _DEBLURRING draws is 0.06 to 0.23
-# of what such photos lack, of sharp ones beside a damaged tele photo up to 0.05.
+# simulated noisy ones, most of them JPEG files, 0.9 to 1.5. What _DEBLURRING draws is 0.08 to 0.3
+# of what such photos lack, of sharp ones beside a damaged tele photo up to 0.04; and 1.4 times and
+# more of what _ENLARGING draws, of sharp ones at most 1.2 times.
 _SHARP = 1.3
 _NEAR = 0.06
+_MORE = 1.3
 _MOST = 512  # wide pixels along each side of what is tried
 
 
@@ -65,7 +67,7 @@ def restorer_for(
         return photo_restorer(model, device, precision)
     if agreement.lens_blurs:
         return load_restorer(_DEBLURRING, device, precision)
-    if not agreement.agrees:
+    if agreement.soft or not agreement.agrees:
         return None
     deblurring, enlarging = (load_restorer(name, device, precision) for name in networks_of(AUTO))
     if agreement.fineness > _SHARP:
@@ -75,4 +77,4 @@ def restorer_for(
     undone, kept = (
         cast(DualSR, restorer.network).nearness(center) for restorer in (deblurring, enlarging)
     )
-    return deblurring if undone > max(_NEAR, kept) else enlarging
+    return deblurring if undone > max(_NEAR, _MORE * kept) else enlarging

@@ -42,6 +42,7 @@ _EDGE = 8.0  # wide pixels over which the detail fades in at the footprint's edg
 # 0.56, fineness 0.4 to 0.7) and halved photos (0.77 to 1.07, above 1.07), with and without noise.
 _FADED = 0.72  # the wide photo's contrast against the tele's, in the finest band
 _SOFT = 0.8  # the wide photo's fineness
+_SAME = 0.85  # contrast of a soft wide photo from which on the tele photo is no sharper
 _AGREEMENT = 0.6  # correlation in the finest band, below which parallax or noise spoils it
 _AMPLIFIED = 0.95  # the tele's finest band, as a multiple of the wide's
 
@@ -65,14 +66,20 @@ class Agreement:
 
     @property
     def lens_blurs(self) -> bool:
-        """Whether the wide photo is less sharp than its pixels allow, by its lens's fault.
+        """Whether the wide photo is less sharp than its pixels allow and than the tele photo.
 
         Noise in the tele photo lowers the contrast too; but then the wide photo is not soft, nor is
         the tele's finest band an amplified copy of the wide's.
         """
         contrast, correlation = self.contrast[0], self.correlation[0]
-        amplified = correlation**2 > _AMPLIFIED * contrast
-        return 0 < contrast < _FADED and (self.fineness < _SOFT or amplified)
+        if self.soft:
+            return 0 < contrast < _SAME
+        return 0 < contrast < _FADED and correlation**2 > _AMPLIFIED * contrast
+
+    @property
+    def soft(self) -> bool:
+        """Whether the wide photo is less sharp than its pixels allow."""
+        return self.fineness < _SOFT
 
     @property
     def agrees(self) -> bool:

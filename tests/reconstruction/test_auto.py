@@ -121,6 +121,20 @@ def test_a_noisy_tele_does_not_make_a_wide_photo_soft(small_city: list[Path], si
         assert found.contrast[0] < 0.6
 
 
+def test_a_soft_tele_photo_is_of_no_use_to_a_soft_wide_photo(sample_pairs: Path) -> None:
+    """Neither undoes a blur that the tele photo has as well, nor keeps it as if it were sharp."""
+    scene = read_photo(sample_pairs / "phone-jpeg" / "tele.jpg").pixels[:800, :1200]
+    soft = cv2.GaussianBlur(scene, (0, 0), 2.0)
+    wide = cv2.resize(soft, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    pairs = {name: align(photo(wide), photo(tele[200:600, 300:900]))
+             for name, tele in (("soft", soft), ("sharp", scene))}  # fmt: skip
+    found = {name: measure(pair) for name, pair in pairs.items()}
+    assert found["soft"].agrees and found["soft"].soft and not found["soft"].lens_blurs
+    assert restorer_for("auto", pairs["soft"], found["soft"], "cpu") is None
+    network = restorer_for("auto", pairs["sharp"], found["sharp"], "cpu")
+    assert network is not None and network.model == "dualsr"
+
+
 def test_a_network_for_clips_takes_no_two_photos(city: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="awnet-multi-compact takes 2 tele photos at a time"):
         upscale(*city, tmp_path / "a.png", UpscaleOptions(model="awnet-multi-compact"))
