@@ -299,9 +299,11 @@ class DualSR(Network[Encoded]):
         cell = _CELL * scale
         same, dtype = _enlarged(lr, scale), self.lr_head.weight.dtype
         base = same if undoing is None else estimated(lr, undoing).to(lr.dtype)
-        # What is left of the tele's own tone would end in a line.
+        # What is left of the tele's own tone would end in a line: by the mask, and, in weights that
+        # look further for a blur to undo, by what they make of the edge.
         shown = None if self.training else _spread(reference[:, 3:] > 0, scale)
-        detail = _beyond(reference, base, shown)
+        fading = shown if self.config.doubts else None
+        detail = _beyond(reference, base, fading)
         features = self.lr_head(F.pixel_unshuffle(lr, _CELL).to(dtype))
         features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell).to(dtype))
         for block in self.before:
@@ -311,8 +313,8 @@ class DualSR(Network[Encoded]):
         flow = F.interpolate(flow, scale_factor=cell, mode="bilinear")
         if self.training or bool((detail[:, 3] > 0).any()):
             reference = _moved(reference, base, flow)
-            detail = _beyond(reference, base, shown)
-        beyond = detail if base is same else _beyond(reference, same, shown)
+            detail = _beyond(reference, base, fading)
+        beyond = detail if base is same else _beyond(reference, same, fading)
         agreeing = maps(bands(lr, beyond.detach(), scale)).to(features.dtype)
         moved = F.pixel_unshuffle(detail, cell).to(dtype)
         features = self.join(features) + self.moved_heads[head](moved)
@@ -322,6 +324,8 @@ class DualSR(Network[Encoded]):
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
         mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0) * ("mask" not in without)
+        if shown is not None and fading is None:
+            mask = mask * shown
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
         sr = drawn if "share" in without else _projected(drawn, lr, share)

@@ -34,10 +34,10 @@ _ENLARGING = "dualsr-sharp"
 # Photos that are sharp at their pixels mostly have a fineness (see `Agreement`) of 1.3 and more;
 # simulated noisy ones, most of them JPEG files, 0.9 to 1.5. What _DEBLURRING draws is 0.08 to 0.3
 # of what such photos lack, of sharp ones beside a damaged tele photo up to 0.04; and 1.4 times and
-# more of what _ENLARGING draws, of sharp ones at most 1.2 times.
+# more of what _ENLARGING draws, of sharp ones at most 1.3 times.
 _SHARP = 1.3
 _NEAR = 0.06
-_MORE = 1.3
+_MORE = 1.35
 _MOST = 512  # wide pixels along each side of what is tried
 
 
