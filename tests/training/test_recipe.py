@@ -85,7 +85,8 @@ def test_compact_recipes_have_the_compact_configurations(name: str) -> None:
     row = ARCHITECTURES[name]
     config = getattr(importlib.import_module(f"dualsr_cli.networks.{row.module}"), row.config)
     settings = find_recipe(f"{name}-compact").settings
-    chosen = {key: settings[key] for key in ("scale", "scales", "identity_drop") if key in settings}
+    own = ("scale", "scales", "identity_drop", "lenses")
+    chosen = {key: settings[key] for key in own if key in settings}
     assert replace(config(), **settings) == replace(config.compact(), **chosen)
 
 
