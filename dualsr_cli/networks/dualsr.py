@@ -150,7 +150,8 @@ class DualSR(Network[Encoded]):
         image = 3.0
         reference = 4.0 * self.scale**2
         # Per cell: four maps of features; per pixel of the result: colours and masks.
-        window = 5 * self.config.features / _CELL**2 + 24 * self.scale**2
+        images = 36 if self.config.lenses else 24
+        window = 5 * self.config.features / _CELL**2 + images * self.scale**2
         return Memory(image, reference, window)
 
     def forward(self, inputs: Inputs) -> Outputs:
