@@ -164,10 +164,8 @@ class DualSR(Network[Encoded]):
         lenses = estimates(self.scale).to(encoded.vector.device)
         sums = self._drawn_alone(encoded, tile, lenses)
         mixed = torch.stack([shares(each, free=True) for each in sums])
-        of_drawn, of_lenses = mixed[:, :1], mixed[:, 1:]
-        rest = (1 - mixed.sum(1))[:, None, None, None] * _plain_filters(self.scale, lenses.device)
-        beside = torch.einsum("bl,lpyx->bpyx", of_lenses, lenses) + rest
-        return replace(encoded, belief=of_drawn[:, :, None, None], beside=beside)
+        beside = _mixture(lenses, mixed[:, 1:], 1 - mixed.sum(1), self.scale)
+        return replace(encoded, belief=mixed[:, :1, None, None], beside=beside)
 
     def _encoded(self, inputs: Inputs, tile: int | None) -> Encoded:
         """All of it but for the belief."""
@@ -212,8 +210,7 @@ class DualSR(Network[Encoded]):
             cut(weight, inner).copy_(cut(_telling(lr, ref, self.scale), inner))
             sums += products(lr, lenses - plain_filters, beyond[:, None], weight)
         mixed = torch.stack([shares(each) for each in sums])
-        rest = (1 - mixed.sum(1))[:, None, None, None]
-        return torch.einsum("bl,lpyx->bpyx", mixed, lenses) + rest * plain_filters
+        return _mixture(lenses, mixed, 1 - mixed.sum(1), self.scale)
 
     @torch.no_grad()
     def nearness(self, inputs: Inputs) -> float:
@@ -491,6 +488,14 @@ def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
     filters = _cubic_filters(scale).to(image.device).repeat(channels, 1, 1, 1)
     with torch.autocast(image.device.type, enabled=False):  # of half precision nothing is lost here
         return F.pixel_shuffle(F.conv2d(around, filters, groups=channels), scale)
+
+
+def _mixture(
+    lenses: torch.Tensor, shares: torch.Tensor, rest: torch.Tensor, scale: int
+) -> torch.Tensor:
+    """(B, s^2, 7, 7): of filters (L, s^2, 7, 7) by shares (B, L), and of bicubic by rest (B,)."""
+    plain = rest[:, None, None, None] * _plain_filters(scale, lenses.device)
+    return torch.einsum("bl,lpyx->bpyx", shares, lenses) + plain
 
 
 def _plain_filters(scale: int, device: torch.device) -> torch.Tensor:
