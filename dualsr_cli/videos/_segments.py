@@ -16,17 +16,20 @@ from dualsr_cli.files import atomic_writer, output_error
 from dualsr_cli.videos._encoders import Encoding
 
 _FORMAT = "matroska"  # holds every codec
+_DELAY = 16  # pictures that are shown later than decoded: no codec has more
 
 
 class SegmentWriter:
     """Encodes frames into a file; the first becomes a key frame.
 
     The encoder is told of frames that follow each other evenly: some know no other. The real times
-    are given to the packets where segments are joined.
+    are given to the packets where segments are joined. When a picture is decoded is not taken from
+    the encoder: x265 says of a clip shorter than its delay what happens to be in memory.
     """
 
     def __init__(self, path: str, encoding: Encoding) -> None:
         self.count = 0
+        self._coded = 0
         self._base = 1 / encoding.rate
         self._container = av.open(path, mode="w", format=_FORMAT)
         self._stream: Any = self._container.add_stream(encoding.encoder, rate=encoding.rate)
@@ -38,14 +41,20 @@ class SegmentWriter:
         frame.pts = self.count
         frame.time_base = self._base
         frame.pict_type = PictureType.NONE  # it may come from a decoder, which has set it
-        self._container.mux(self._stream.encode(frame))
+        self._encode(frame)
         self.count += 1
 
     def close(self) -> None:
         """Write what the encoder still holds. Raises av.error.FFmpegError."""
         if self.count:
-            self._container.mux(self._stream.encode(None))
+            self._encode(None)
         self._container.close()
+
+    def _encode(self, frame: av.VideoFrame | None) -> None:
+        for packet in self._stream.encode(frame):
+            packet.dts = self._coded - _DELAY
+            self._container.mux(packet)
+            self._coded += 1
 
 
 @contextmanager
