@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 
 RADIUS = 3  # LR pixels around each that an estimate looks at
 _BLURS = (0.0, 0.25, 0.45, 0.65, 0.9, 1.2)  # LR pixels: sigma of the lens, a Gaussian
-_NOISES = (1e-4, 1e-3)  # variance, of the picture's
+_NOISES = (1e-4, 1e-3, 1e-2)  # variance, of the picture's
 _PERIOD = 96  # pixels of the result in which pictures repeat themselves, for the sums below
 _LARGEST = 64.0  # pixels: the spectrum of pictures, 1 / f^2, is even for what is larger
 _LEAST = 0.03  # correlation with what the tele photo shows for which alone no estimate is taken
@@ -30,7 +30,7 @@ def estimates(scale: int) -> torch.Tensor:
     row by row. Each sums to 1.
 
     They give the picture that is the nearest, in the mean square, to that which the lens blurred,
-    the sensor's pixels averaged and little noise was added to; pictures' spectrum is 1 / f^2.
+    the sensor's pixels averaged and noise was added to; pictures' spectrum is 1 / f^2.
     """
     filters = [_wiener(scale * blur, noise, scale) for blur in _BLURS for noise in _NOISES]
     return torch.from_numpy(np.stack(filters)).float()

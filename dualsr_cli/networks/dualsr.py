@@ -52,6 +52,7 @@ _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last
 _FADING = 2  # LR pixels over which what the reference shows goes over into what it does not show
 PARTS = ("domain", "flow", "mask", "agreement", "share", "lenses")
 """What can be left out, to measure what it is worth."""
+_OTHER_LIGHT = 0.05  # of 0..1: a reference that differs by more shows something else
 _LIGHT = 8  # pixels of the result around each whose mean is its light, which lenses do not change
 
 
@@ -232,7 +233,8 @@ class DualSR(Network[Encoded]):
         self, encoded: Encoded, tile: int | None, lenses: torch.Tensor
     ) -> torch.Tensor:
         """(B, L + 2, L + 2) float32: products in the reference's centre, weighed by `_telling`, or
-        without lenses by how surely the reference lies there: noise, too, shall count.
+        without lenses by how surely the reference lies there, where its light is LR's: noise, too,
+        shall count, but no bar and no writing.
 
         Of what lies beyond LR's bicubic enlargement in what is drawn where nothing of the reference
         is known, in the estimates for lenses (L, s^2, 7, 7), and in the reference, whose light does
@@ -256,10 +258,15 @@ class DualSR(Network[Encoded]):
                 seen = scaled(within(window, box), self.scale)
                 shown = cut(encoded.reference[n : n + 1], seen).float()
                 drawn, plain = cut(drawn, inside).float(), cut(plain, inside)
-                images = [_finer(image - plain) for image in (drawn, shown[:, :3])]
+                images = [image - plain for image in (drawn, shown[:, :3])]
                 inner = cut(lr, within(window, around))
-                weight = _telling(inner, shown, self.scale) if len(lenses) else shown[:, 3:]
-                sums[n] += products(inner, filters, torch.stack(images, 1), weight)[0]
+                if len(lenses):
+                    weight = _telling(inner, shown, self.scale)
+                else:
+                    light = _mean(images[1], _LIGHT).abs().amax(1, keepdim=True)
+                    weight = shown[:, 3:] * (light < _OTHER_LIGHT)
+                finer = torch.stack([_finer(image) for image in images], 1)
+                sums[n] += products(inner, filters, finer, weight)[0]
         return sums
 
     def render(self, encoded: Encoded, window: Window) -> Outputs:
@@ -465,17 +472,22 @@ def _telling(lr: torch.Tensor, reference: torch.Tensor, scale: int) -> torch.Ten
 
 def _finer(image: torch.Tensor) -> torch.Tensor:
     """Without its light, the mean around each pixel: (B, C, H, W)."""
-    side = 2 * _LIGHT + 1
-    return image - F.avg_pool2d(image, side, 1, _LIGHT, count_include_pad=False)
+    return image - _mean(image, _LIGHT)
+
+
+def _mean(image: torch.Tensor, radius: int) -> torch.Tensor:
+    """Of the square around each pixel, as far as there is one: down, then across, is faster."""
+    down = F.avg_pool2d(image, (2 * radius + 1, 1), 1, (radius, 0), count_include_pad=False)
+    return F.avg_pool2d(down, (1, 2 * radius + 1), 1, (0, radius), count_include_pad=False)
 
 
 def _spread(shown: torch.Tensor, scale: int) -> torch.Tensor:
     """(B, 1, s * H, s * W) bool as 0..1, its edges over _FADING LR pixels within what is True."""
     low = F.avg_pool2d(shown.float(), scale)
     side = 2 * _FADING + 1
-    low = -F.max_pool2d(-low, side, 1, _FADING)
-    low = F.avg_pool2d(low, side, 1, _FADING, count_include_pad=False)
-    return F.interpolate(low, scale_factor=scale, mode="bilinear")
+    for length, pad in (((side, 1), (_FADING, 0)), ((1, side), (0, _FADING))):
+        low = -F.max_pool2d(-low, length, 1, pad)  # the least around: the edge moves inwards
+    return F.interpolate(_mean(low, _FADING), scale_factor=scale, mode="bilinear")
 
 
 def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:

@@ -44,6 +44,9 @@ _FADED = 0.72  # the wide photo's contrast against the tele's, in the finest ban
 _SOFT = 0.8  # the wide photo's fineness
 _SAME = 0.85  # contrast of a soft wide photo from which on the tele photo is no sharper
 _AGREEMENT = 0.6  # correlation in the finest band, below which parallax or noise spoils it
+_WELL_LAID = 0.7  # correlation in the octave below; parallax that spoils the finest leaves less
+_NO_FINER = 0.3  # the tele's energy in the finest band over the wide's, of one out of focus
+_SHARED = 0.3  # correlation in the octave below, from which on that energy can be compared
 _AMPLIFIED = 0.95  # the tele's finest band, as a multiple of the wide's
 
 
@@ -85,6 +88,22 @@ class Agreement:
     def agrees(self) -> bool:
         """Whether the photos show the same in the finest band that both know."""
         return self.correlation[0] > _AGREEMENT
+
+    @property
+    def drowned(self) -> bool:
+        """Whether noise drowns the finest band, of photos that agree in the octave below."""
+        well_laid = self.correlation[1] > _WELL_LAID and 0 < self.contrast[1] < 1
+        return not self.agrees and well_laid
+
+    @property
+    def tele_blurred(self) -> bool:
+        """Whether the tele photo is no finer than the wide photo, nor that is all noise.
+
+        What a lens out of focus has lost, it has lost a part of in the octave below as well.
+        """
+        if self.drowned:
+            return False
+        return self.sharpness < _NO_FINER and self.correlation[1] > _SHARED
 
     @property
     def gain(self) -> float:

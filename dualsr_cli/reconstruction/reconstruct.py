@@ -70,7 +70,7 @@ def measure(aligned: AlignedPair, scale: float = 2.0, device: str = "cpu") -> de
         sums, energies = zip(*pool.map(look, _samples(aligned.box)), strict=True)
     found = detail.agreement(np.sum(sums, axis=0), np.concatenate(energies), scale)
     wide, tele = aligned.wide.path.name, aligned.tele.path.name
-    if found.sharpness < 0.3 and found.correlation[1] > 0.3:
+    if found.tele_blurred:
         raise AlignmentError(
             "blurred",
             f"{tele} is less sharp than {wide} itself (blurred or out of focus): choose a sharper "

@@ -51,8 +51,8 @@ class Data:
     tele: of such pairs, too: "simulated", shot by another camera, and at times of no use; "frame",
     another frame of a clip by the camera that took the truth, moved but otherwise alike. frames:
     how many of those a sample has.
-    flips: along both axes. rotations: degrees, one of which is drawn. reach: of the flow, see
-    `SyntheticFlow`.
+    flips: along both axes. rotations: degrees, one of which is drawn. recoloured: share of the
+    samples in other colours, see `Recoloured`. reach: of the flow, see `SyntheticFlow`.
     """
 
     kind: str = "triplets"
@@ -65,6 +65,7 @@ class Data:
     border: int = 0
     flips: bool = True
     rotations: tuple[int, ...] = (0, 90, 180, 270)
+    recoloured: float = 0.0
     reach: float = 12.0
 
     def __post_init__(self) -> None:
@@ -79,6 +80,8 @@ class Data:
         _check(self.border >= 0, "border is 0 or more")
         _check({*self.rotations} <= {0, 90, 180, 270}, "rotations are 0, 90, 180 or 270")
         _check(len(self.rotations) > 0, "rotations have at least a 0")
+        _check(0 <= self.recoloured <= 1, "recoloured is a share, 0 to 1")
+        _check(not self.recoloured or self.kind != "flow", "flow's samples are not recoloured")
         _check(self.reach > 0, "reach is above 0")
 
 

@@ -20,6 +20,7 @@ from dualsr_cli.files import atomic_writer
 from dualsr_cli.networks import Inputs, build
 from dualsr_cli.photos import Photo, find_pairs, read_pairs_table, read_photo
 from dualsr_cli.training._batches import Source
+from dualsr_cli.training._colours import Recoloured
 from dualsr_cli.training._mixture import Mixture
 from dualsr_cli.training._simulator_photographs import bytes_of
 from dualsr_cli.training.flow_data import SyntheticFlow
@@ -105,8 +106,16 @@ def open_data(
     cannot be trained on, InputError where nothing in it is of use, OutputError.
     """
     parts = [_opened(recipe, each, cache, seed, progress) for each in wanted]
-    if len(parts) == 1:
-        return parts[0]
+    data = parts[0] if len(parts) == 1 else _mixed(wanted, parts, seed)
+    return replace(data, source=partial(_recoloured, data.source, seed))
+
+
+def _recoloured(source: Callable[[Stage], Source], seed: int, stage: Stage) -> Source:
+    share = stage.data.recoloured
+    return Recoloured(source(stage), share, seed) if share else source(stage)
+
+
+def _mixed(wanted: Sequence[Wanted], parts: Sequence[TrainingData], seed: int) -> TrainingData:
     shares = [each.share for each in wanted]
     return TrainingData(
         "mixture",

@@ -109,6 +109,16 @@ def test_nearness_is_how_much_of_the_reference_is_drawn_without_it() -> None:
         assert found == pytest.approx(near, abs=1e-2)
 
 
+def test_nearness_is_of_what_has_the_wide_photos_light() -> None:
+    """A bar or a writing on the reference tells nothing of what is drawn."""
+    net = network(config=replace(SMALL, without=("domain",)))
+    lr, box = image(1, 3, 64, 64), torch.tensor([[0, 0, 64, 64]])
+    nothing = Inputs(lr, lr.new_zeros(1, 3, 128, 128), box, confidence=lr.new_zeros(1, 1, 128, 128))
+    reference = net(nothing).sr.clone()
+    reference[..., 96:, :] = image(1, 3, 32, 128, seed=9) + 0.5
+    assert net.nearness(Inputs(lr, reference, box)) == pytest.approx(1, abs=1e-2)
+
+
 def test_what_is_no_part_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="without head: what can be left out is domain, flow"):
         DualSRConfig(without=("head",))
@@ -188,7 +198,7 @@ def test_what_the_reference_does_not_confirm_is_not_drawn_beside_it() -> None:
     all_of_it, nothing = torch.ones(1, 1, 1, 1), torch.zeros_like(encoded.reference)
     alone = replace(encoded, reference=nothing, belief=all_of_it)
     drawn = net.render(alone, (0, 0, 62, 180)).sr
-    lens = estimated(given.lr, estimates(2)[7][None])
+    lens = estimated(given.lr, estimates(2)[10][None])
     beside = np.s_[..., 2 * (right + net.margin) :]  # out of the reference's reach
     for of_drawn, of_lens in ((0.0, 0.0), (0.5, 0.0), (1.0, 0.0), (0.0, 1.0), (0.3, 0.6)):
         expected = plain + of_drawn * (drawn - plain) + of_lens * (lens - plain)

@@ -14,7 +14,9 @@ from dualsr_cli.networks._dualsr_lenses import RADIUS, estimated, estimates, sha
 from dualsr_cli.networks.dualsr import _plain_filters
 
 Floats = npt.NDArray[np.float64]
-LENSES = [(blur, noise) for blur in (0.0, 0.25, 0.45, 0.65, 0.9, 1.2) for noise in (1e-4, 1e-3)]
+LENSES = [
+    (blur, noise) for blur in (0.0, 0.25, 0.45, 0.65, 0.9, 1.2) for noise in (1e-4, 1e-3, 1e-2)
+]
 
 
 def photographed(scale: int, blur: float, noise: float, seed: int) -> tuple[Floats, Floats]:

@@ -156,6 +156,8 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("[16, 16]", "[16]", "patch is a height and a width"),
         ("[16, 16]", "big", "patch is a list"),
         ("rotations: [0]", "rotations: [45]", "rotations are 0, 90, 180 or 270"),
+        ("rotations: [0]", "recoloured: 2", "recoloured is a share, 0 to 1"),
+        ("rotations: [0]", "kind: flow, recoloured: 1", "flow's samples are not recoloured"),
         ("rotations: [0]", "kind: secret", "kind is one of"),
         ("{patch: [16, 16], rotations: [0]}", "7", "data is a mapping"),
         ("- loss: l1", "- loss: l1\n      - loss: l1", "two losses are the same"),

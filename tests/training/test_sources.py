@@ -272,3 +272,17 @@ def test_a_recipes_sizes_are_changed_in_proportion() -> None:
     stages = changed(find_recipe("selfdzsr-compact"), 21).stages
     assert [stage.iterations for stage in stages] == [11, 2, 8]
     assert changed(recipe) == recipe
+
+
+def test_a_recipe_has_its_samples_recoloured(city: Path, cache: Path) -> None:
+    plain = recipe_of("kedusr-compact")
+    stage = plain.stages[0]
+    recoloured = replace(
+        plain, stages=(replace(stage, data=replace(stage.data, recoloured=1.0)), *plain.stages[1:])
+    )
+    first, second = (
+        opened(recipe, cache, city).source(recipe.stages[0]).sample(0, 0)
+        for recipe in (plain, recoloured)
+    )
+    assert not torch.equal(first.lr, second.lr)
+    assert torch.equal(first.box, second.box)
