@@ -3,7 +3,8 @@
 Of each pair, dB over bicubic: beside the footprint, of the linear filter of 9 x 9 wide pixels that
 comes nearest to the truth itself there (each pixel that a wide pixel becomes has its own); of the
 whole picture, with the truth itself in the footprint and beside it bicubic, or that filter. No tele
-photo gives more in the footprint; beside it only what is not linear can.
+photo gives more in the footprint; beside it only what is no such filter can. Pairs without a
+footprint, whose homography is not found, are left out.
 
 Protocols and pairs are those of `benchmarks.quality`.
 """
@@ -38,6 +39,8 @@ def main() -> None:
         truth = pair.truth
         bicubic = resized(pair.wide.pixels, (truth.shape[1], truth.shape[0]))
         _, inside = plain_recipe(pair, bicubic)
+        if not inside.any() or inside.all():
+            continue
         filtered = best_filtered(pair.wide.pixels, truth, ~inside)
         with_truth = (np.where(inside[..., None], truth, each) for each in (bicubic, filtered))
         whole = psnr(bicubic, truth)
@@ -57,12 +60,17 @@ def best_filtered(wide: Rgb, truth: Rgb, where: Mask) -> Rgb:
     lr, hr = (torch.from_numpy(p).permute(2, 0, 1)[:, None].float() / 255 for p in (wide, truth))
     side = 2 * _RADIUS + 1
     around = F.unfold(F.pad(lr, (_RADIUS,) * 4, mode="replicate"), side)  # (3, side^2, h w)
-    known = torch.cat([around, torch.ones_like(around[:, :1])], 1).transpose(1, 2).double()
-    phases = F.pixel_unshuffle(hr, scale).flatten(2).transpose(1, 2).double()
+    known = torch.cat([around, torch.ones_like(around[:, :1])], 1).transpose(1, 2)
+    phases = F.pixel_unshuffle(hr, scale).flatten(2).transpose(1, 2)
     asked = torch.from_numpy(where.astype(np.float32))[None, None]
     used = (F.avg_pool2d(asked, scale) > 0.5).flatten()
-    given, wanted = known[:, used].flatten(0, 1), phases[:, used].flatten(0, 1)
-    filters = torch.linalg.lstsq(given, wanted).solution
+    # Normal equations in double precision, colour by colour: the rows do not fit into memory.
+    size = known.shape[2], known.shape[2] + phases.shape[2]
+    sums = torch.zeros(size, dtype=torch.float64)
+    for given, wanted in zip(known[:, used], phases[:, used], strict=True):
+        sums += given.double().T @ torch.cat([given, wanted], 1).double()
+    equations = sums[:, : size[0]] + 1e-9 * torch.eye(size[0])
+    filters = torch.linalg.solve(equations, sums[:, size[0] :]).float()
     made = (known @ filters).transpose(1, 2).reshape(3, -1, *lr.shape[2:])
     pixels = F.pixel_shuffle(made, scale)[:, 0].permute(1, 2, 0).numpy() * 255
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)

@@ -218,7 +218,8 @@ class DualSR(Network[Encoded]):
         """How near what is drawn where nothing of the reference is known comes to the reference.
 
         Of a batch of one, at inference: the share, 0..1, of what LR's bicubic enlargement lacks
-        that is drawn, if as much of it is taken as is best. It tells which weights a pair is for.
+        that is drawn, if as much of it is taken as is best; where the reference has LR's light. It
+        tells which weights a pair is for.
         Raises ValueError for a reference that does not fit its box.
         """
         encoded = self._encoded(inputs, None)

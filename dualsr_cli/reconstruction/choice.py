@@ -33,12 +33,13 @@ _ENLARGING = "dualsr-sharp"
 
 # Photos that are sharp at their pixels mostly have a fineness (see `Agreement`) of 1.3 and more;
 # simulated noisy ones, most of them JPEG files, 0.9 to 1.5. What _DEBLURRING draws is 0.08 to 0.3
-# of what such photos lack, of sharp ones beside a damaged tele photo up to 0.04; and 1.4 times and
-# more of what _ENLARGING draws, of sharp ones at most 1.3 times. Beside damaged tele photos that is
-# up to 2 where the wide photo has the tele's contrast, and up to 3.4 where it is fine; of noisy
-# photos like these it is 2.4, and 20 and more. Where noise drowns the finest band, _DEBLURRING
-# draws 0.03 to 0.1, of other photos that look alike up to 0.015.
+# of what such photos lack, and 1.4 times and more of what _ENLARGING draws, of sharp ones at most
+# 1.3 times. Beside damaged tele photos that is up to 2 where the wide photo has the tele's
+# contrast, and up to 3.4 where it is fine; of noisy photos like these it is 2.4, and 20 and more,
+# and their correlation is below 0.85. Where noise drowns the finest band, _DEBLURRING draws 0.03 to
+# 0.1, of other photos that look alike up to 0.015.
 _SHARP = 1.3
+_QUIET = 0.85
 _NEAR = 0.06
 _MORE = 1.35
 _NEAR_IN_NOISE = 0.03
@@ -74,14 +75,20 @@ def restorer_for(
     if agreement.soft or not (agreement.agrees or agreement.drowned):
         return None
     deblurring, enlarging = (load_restorer(name, device, precision) for name in networks_of(AUTO))
+    if agreement.fineness > _SHARP and agreement.correlation[0] > _QUIET:
+        return enlarging
     center = network_center(aligned, enlarging.network.scale, _MOST)
-    center = center.to(enlarging.device, enlarging.dtype)
-    undone, kept = (
-        cast(DualSR, restorer.network).nearness(center) for restorer in (deblurring, enlarging)
-    )
-    if agreement.drowned:
-        return deblurring if undone > max(_NEAR_IN_NOISE, _MORE * kept) else None
-    # The more, the more speaks for a sharp photo: the tele's contrast, and fineness.
-    alike, fine = max(agreement.contrast[0], 1.0), max(agreement.fineness / _SHARP, 1.0)
-    more = _MORE * alike**6 * fine**4
-    return deblurring if undone > max(_NEAR, more * kept) else enlarging
+
+    def nearness(restorer: Restorer) -> float:
+        network = cast(DualSR, restorer.network)
+        return network.nearness(center.to(restorer.device, restorer.dtype))
+
+    otherwise, least, more = None, _NEAR_IN_NOISE, _MORE
+    if agreement.agrees:
+        # More is asked for, the more speaks for a sharp photo: the tele's contrast, and fineness.
+        alike, fine = max(agreement.contrast[0], 1.0), max(agreement.fineness / _SHARP, 1.0)
+        otherwise, least, more = enlarging, _NEAR, _MORE * alike**6 * fine**4
+    undone = nearness(deblurring)
+    if undone > least and undone > more * nearness(enlarging):
+        return deblurring
+    return otherwise

@@ -29,7 +29,7 @@ from dualsr_cli.networks import (
 )
 from dualsr_cli.training.checkpointing import checkpoints
 from dualsr_cli.training.loop import Options, Progress, Trained, train
-from dualsr_cli.training.recipe import Recipe
+from dualsr_cli.training.recipe import Data, Recipe
 from dualsr_cli.training.sources import TrainingData, Wanted, open_data
 from dualsr_cli.training.validation import measure
 
@@ -169,6 +169,9 @@ def _read_begun(folder: Path) -> dict[str, Any]:
         raise InputError(path, "is damaged: train in another folder") from error
     if not isinstance(told, dict):
         raise InputError(path, "is no record of a training: train in another folder")
+    with suppress(KeyError, TypeError):  # an earlier version's recipes did not say all
+        for stage in told["recipe"]["stages"]:
+            stage["data"] = json.loads(json.dumps(dataclasses.asdict(Data()))) | stage["data"]
     return told
 
 
