@@ -45,6 +45,7 @@ _SOFT = 0.8  # the wide photo's fineness
 _SAME = 0.85  # contrast of a soft wide photo from which on the tele photo is no sharper
 _AGREEMENT = 0.6  # correlation in the finest band, below which parallax or noise spoils it
 _WELL_LAID = 0.7  # correlation in the octave below; parallax that spoils the finest leaves less
+_GRAINY = 1.3  # the wide photo's fineness from which on noise may be most of its finest band
 _LOST_BELOW = 1.1  # contrast in the octave below, of tele photos out of focus 1.2 and more
 _NO_FINER = 0.3  # the tele's energy in the finest band over the wide's, of one out of focus
 _SHARED = 0.3  # correlation in the octave below, from which on that energy can be compared
@@ -94,7 +95,7 @@ class Agreement:
     def drowned(self) -> bool:
         """Whether noise drowns the finest band, of photos that agree in the octave below."""
         below = self.correlation[1] > _WELL_LAID and 0 < self.contrast[1] < _LOST_BELOW
-        return not self.agrees and below
+        return not self.agrees and below and self.fineness > _GRAINY
 
     @property
     def tele_blurred(self) -> bool:
