@@ -36,13 +36,14 @@ _ENLARGING = "dualsr-sharp"
 # of what such photos lack, and 1.4 times and more of what _ENLARGING draws, of sharp ones at most
 # 1.3 times. Beside damaged tele photos that is up to 2 where the wide photo has the tele's
 # contrast, and up to 3.4 where it is fine; of noisy photos like these it is 2.4, and 20 and more,
-# and their correlation is below 0.85. Where noise drowns the finest band, _DEBLURRING draws 0.03 to
-# 0.1, of other photos that look alike up to 0.015.
+# and their correlation is below 0.85. Where noise drowns the finest band, _DEBLURRING draws 0.025
+# to 0.1, three times and more of what _ENLARGING draws; of other photos that look alike up to
+# 0.016, at most 1.4 times.
 _SHARP = 1.3
 _QUIET = 0.85
 _NEAR = 0.06
 _MORE = 1.35
-_NEAR_IN_NOISE = 0.03
+_NEAR_IN_NOISE, _MORE_IN_NOISE = 0.02, 2.0
 _MOST = 512  # wide pixels along each side of what is tried
 
 
@@ -83,7 +84,7 @@ def restorer_for(
         network = cast(DualSR, restorer.network)
         return network.nearness(center.to(restorer.device, restorer.dtype))
 
-    otherwise, least, more = None, _NEAR_IN_NOISE, _MORE
+    otherwise, least, more = None, _NEAR_IN_NOISE, _MORE_IN_NOISE
     if agreement.agrees:
         # More is asked for, the more speaks for a sharp photo: the tele's contrast, and fineness.
         alike, fine = max(agreement.contrast[0], 1.0), max(agreement.fineness / _SHARP, 1.0)
