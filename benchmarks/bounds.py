@@ -57,7 +57,7 @@ def main() -> None:
 def best_filtered(wide: Rgb, truth: Rgb, where: Mask) -> Rgb:
     """The wide photo through the linear filter that is the nearest to the truth at a mask."""
     scale = truth.shape[0] // wide.shape[0]
-    lr, hr = (torch.from_numpy(p).permute(2, 0, 1)[:, None].float() / 255 for p in (wide, truth))
+    lr, hr = (torch.tensor(p).permute(2, 0, 1)[:, None].float() / 255 for p in (wide, truth))
     side = 2 * _RADIUS + 1
     around = F.unfold(F.pad(lr, (_RADIUS,) * 4, mode="replicate"), side)  # (3, side^2, h w)
     known = torch.cat([around, torch.ones_like(around[:, :1])], 1).transpose(1, 2)
