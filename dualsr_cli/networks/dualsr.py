@@ -49,7 +49,9 @@ _FURTHEST = 4.0  # pixels of the result by which the flow may move the reference
 _STEPS = 2  # of the enlargement's back-projection
 _SAMPLES, _SQUARE = 4, 256  # along each side of the centre; LR pixels
 _ENLARGING = 2 + 4 * (_STEPS + 1)  # LR pixels that the enlargement and the last step look at
-_FADING = 2  # LR pixels over which what the reference shows goes over into what it does not show
+# LR pixels, within the reference's edge, over which its light goes over into what lies beside it,
+# and over which what is taken from it ends. Light that differs is seen as a line, detail is not.
+_LIGHT_FADES, _MASK_FADES = 4, 1
 PARTS = ("domain", "flow", "mask", "agreement", "share", "lenses")
 """What can be left out, to measure what it is worth."""
 _OTHER_LIGHT = 0.05  # of 0..1: a reference that differs by more shows something else
@@ -305,11 +307,11 @@ class DualSR(Network[Encoded]):
         cell = _CELL * scale
         same, dtype = _enlarged(lr, scale), self.lr_head.weight.dtype
         base = same if undoing is None else estimated(lr, undoing).to(lr.dtype)
-        # What is left of the tele's own tone would end in a line: by the mask, and, in weights that
-        # look further for a blur to undo, by what they make of the edge.
-        shown = None if self.training else _spread(reference[:, 3:] > 0, scale)
-        fading = shown if self.config.doubts else None
-        detail = _beyond(reference, base, fading)
+        shown = reference[:, 3:] > 0
+        tells = self.training or bool(shown.any())
+        if tells and not self.training:
+            reference = _toned(reference, lr, scale)
+        detail = _beyond(reference, base)
         features = self.lr_head(F.pixel_unshuffle(lr, _CELL).to(dtype))
         features = features + self.ref_heads[head](F.pixel_unshuffle(detail, cell).to(dtype))
         for block in self.before:
@@ -317,10 +319,10 @@ class DualSR(Network[Encoded]):
         without = self.config.without
         flow = _FURTHEST * torch.tanh(self.flow(features)) * ("flow" not in without)
         flow = F.interpolate(flow, scale_factor=cell, mode="bilinear")
-        if self.training or bool((detail[:, 3] > 0).any()):
+        if tells:
             reference = _moved(reference, base, flow)
-            detail = _beyond(reference, base, fading)
-        beyond = detail if base is same else _beyond(reference, same, fading)
+            detail = _beyond(reference, base)
+        beyond = detail if base is same else _beyond(reference, same)
         agreeing = maps(bands(lr, beyond.detach(), scale)).to(features.dtype)
         moved = F.pixel_unshuffle(detail, cell).to(dtype)
         features = self.join(features) + self.moved_heads[head](moved)
@@ -330,14 +332,15 @@ class DualSR(Network[Encoded]):
             features = block(features, vector)
         found = F.pixel_shuffle(self.tails[head](features), cell)
         mask = found[:, 3:].sigmoid() * (detail[:, 3:] > 0) * ("mask" not in without)
-        if shown is not None and fading is None:
-            mask = mask * shown
+        if not self.training:
+            mask = mask * _spread(shown, scale, _MASK_FADES)
         drawn = base + found[:, :3] + mask * detail[:, :3]
         share = F.pixel_shuffle(self.share(features), _CELL).sigmoid()
         sr = drawn if "share" in without else _projected(drawn, lr, share)
-        if shown is not None and bool((belief < 1).any()):
+        if not self.training and bool((belief < 1).any()):
             mixed = belief * sr.float() + estimated(lr, beside)
-            sr = (mixed + shown * (sr.float() - mixed)).to(sr.dtype)
+            within = _spread(shown, scale, _LIGHT_FADES)
+            sr = (mixed + within * (sr.float() - mixed)).to(sr.dtype)
         return sr, {"weight": mask, "flow": flow}
 
 
@@ -482,13 +485,27 @@ def _mean(image: torch.Tensor, radius: int) -> torch.Tensor:
     return F.avg_pool2d(down, (1, 2 * radius + 1), 1, (0, radius), count_include_pad=False)
 
 
-def _spread(shown: torch.Tensor, scale: int) -> torch.Tensor:
-    """(B, 1, s * H, s * W) bool as 0..1, its edges over _FADING LR pixels within what is True."""
+def _spread(shown: torch.Tensor, scale: int, far: int) -> torch.Tensor:
+    """(B, 1, s * H, s * W) of 0 and 1 as 0..1, its edges over `far` LR pixels within what is 1."""
     low = F.avg_pool2d(shown.float(), scale)
-    side = 2 * _FADING + 1
-    for length, pad in (((side, 1), (_FADING, 0)), ((1, side), (0, _FADING))):
+    side = 2 * far + 1
+    for length, pad in (((side, 1), (far, 0)), ((1, side), (0, far))):
         low = -F.max_pool2d(-low, length, 1, pad)  # the least around: the edge moves inwards
-    return F.interpolate(_mean(low, _FADING), scale_factor=scale, mode="bilinear")
+    return F.interpolate(_mean(low, far), scale_factor=scale, mode="bilinear")
+
+
+def _toned(reference: torch.Tensor, lr: torch.Tensor, scale: int) -> torch.Tensor:
+    """The reference (B, 4, s * H, s * W), at the edges of what it shows in the light of LR.
+
+    What is left of its own tone would end there in a line.
+    """
+    shown = (reference[:, 3:] > 0).float()
+    colours, there = (F.avg_pool2d(each, scale) for each in (shown * reference[:, :3], shown))
+    unlike, shares = (_mean(each, _LIGHT // scale) for each in (colours - lr * there, there))
+    light = unlike / shares.clamp(min=1e-3)
+    light = F.interpolate(light, scale_factor=scale, mode="bilinear")
+    given = (1 - _spread(shown, scale, _LIGHT_FADES)) * shown * light
+    return torch.cat([(reference[:, :3] - given).to(reference.dtype), reference[:, 3:]], 1)
 
 
 def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
@@ -528,16 +545,10 @@ def _cubic_filters(scale: int) -> torch.Tensor:
     return torch.einsum("ky,lx->klyx", line, line).reshape(scale**2, 1, 5, 5).float()
 
 
-def _beyond(
-    reference: torch.Tensor, base: torch.Tensor, shown: torch.Tensor | None = None
-) -> torch.Tensor:
-    """(B, 4, H, W): what the reference has that base has not, and how surely; 0 beside it.
-
-    shown (B, 1, H, W): 0..1, by which it fades out towards its edge.
-    """
+def _beyond(reference: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """(B, 4, H, W): what the reference has that base has not, and how surely; 0 beside it."""
     sure = reference[:, 3:]
-    beyond = (reference[:, :3] - base) * (sure > 0)
-    return torch.cat([beyond if shown is None else (beyond * shown).to(base.dtype), sure], dim=1)
+    return torch.cat([(reference[:, :3] - base) * (sure > 0), sure], dim=1)
 
 
 def _moved(reference: torch.Tensor, base: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:

@@ -209,7 +209,7 @@ def test_the_tele_photo_does_not_end_in_a_line() -> None:
     """A tele photo of another tone on an even sky: what is left of its tone fades out."""
     network = load_restorer("dualsr", "cpu", "fp32").network
     lines = []
-    for seed in range(4):  # a line is what all noises and all four edges have in common
+    for seed in range(4):
         noise = torch.Generator().manual_seed(seed)
         wide, tele = (
             light + 0.004 * torch.randn(1, 3, 96, 96, generator=noise) for light in (0.5, 0.54)
@@ -217,5 +217,10 @@ def test_the_tele_photo_does_not_end_in_a_line() -> None:
         with torch.inference_mode():
             sr = network(Inputs(wide, tele, torch.tensor([[24, 24, 72, 72]]))).sr[0]
         lines += [torch.rot90(sr, turn, (1, 2))[..., 64:128].mean((0, 2)) for turn in range(4)]
-    rows = torch.stack(lines).mean(0)
-    assert (rows[1:] - rows[:-1])[40:56].abs().max() < 0.0025
+
+    def step(rows: torch.Tensor) -> float:
+        return float((rows[1:] - rows[:-1])[40:56].abs().max())
+
+    assert step(lines[0]) < 0.003
+    # A line, unlike noise, is what all edges have in common.
+    assert step(torch.stack(lines).mean(0)) < 0.0015
