@@ -99,12 +99,13 @@ def _correlation(hh: torch.Tensor, kk: torch.Tensor, hk: torch.Tensor) -> torch.
 
 def _blurred(image: torch.Tensor, sigma: float, reach: int) -> torch.Tensor:
     """A Gaussian over (B, C, H, W) float32, whose edge pixels go on beyond it."""
-    channels = image.shape[1]
-    line = _gaussian(sigma, reach).to(image.device).expand(channels, 1, -1)
+    batch, channels, height, width = image.shape
+    line = _gaussian(sigma, reach).to(image.device)
     with torch.autocast(image.device.type, enabled=False):
         padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
-        down = F.conv2d(padded, line[:, :, :, None], groups=channels)
-        return F.conv2d(down, line[:, :, None], groups=channels)
+        planes = padded.view(batch * channels, 1, height + 2 * reach, -1)
+        down = F.conv2d(planes, line[None, None, :, None])
+        return F.conv2d(down, line[None, None, None]).view(batch, channels, height, width)
 
 
 @cache

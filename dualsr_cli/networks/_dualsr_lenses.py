@@ -38,13 +38,14 @@ def estimates(scale: int) -> torch.Tensor:
 
 def estimated(lr: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
     """LR (B, 3, H, W) and filters (B, s^2, 7, 7) of it -> (B, 3, s * H, s * W) float32."""
-    batch, channels, height, width = lr.shape
-    each = filters.float().repeat_interleave(channels, 0).flatten(0, 1)[:, None]
-    planes = F.pad(lr.float(), (RADIUS,) * 4, mode="replicate").flatten(0, 1)[None]
-    with torch.autocast(lr.device.type, enabled=False):
-        found = F.conv2d(planes, each, groups=batch * channels)
     scale = round(filters.shape[1] ** 0.5)
-    return F.pixel_shuffle(found.view(batch, -1, height, width), scale)
+    padded = F.pad(lr.float(), (RADIUS,) * 4, mode="replicate")
+    with torch.autocast(lr.device.type, enabled=False):
+        found = [
+            F.conv2d(planes[:, None], each[:, None])
+            for planes, each in zip(padded, filters.float(), strict=True)
+        ]
+    return F.pixel_shuffle(torch.stack(found).flatten(1, 2), scale)
 
 
 def products(
@@ -92,7 +93,8 @@ def shares(products: torch.Tensor, free: bool = False) -> torch.Tensor:
     equations[:-1, :-1] = root[:, None] * vectors.T
     equations[:-1, -1] = 0
     wanted = np.append(vectors.T @ target / root, heavy)
-    return products.new_tensor(nnls(equations, wanted)[0][:-1])
+    # Rounded: what sums in another order, by more processors, give must not change the result.
+    return products.new_tensor(nnls(equations, wanted)[0][:-1].round(4))
 
 
 def _wiener(blur: float, noise: float, scale: int) -> npt.NDArray[np.float64]:

@@ -491,7 +491,9 @@ def _spread(shown: torch.Tensor, scale: int, far: int) -> torch.Tensor:
     side = 2 * far + 1
     for length, pad in (((side, 1), (far, 0)), ((1, side), (0, far))):
         low = -F.max_pool2d(-low, length, 1, pad)  # the least around: the edge moves inwards
-    return F.interpolate(_mean(low, far), scale_factor=scale, mode="bilinear")
+    # In double precision the same on any number of threads.
+    spread = F.interpolate(_mean(low, far).double(), scale_factor=scale, mode="bilinear")
+    return spread.float()
 
 
 def _toned(reference: torch.Tensor, lr: torch.Tensor, scale: int) -> torch.Tensor:
@@ -502,8 +504,7 @@ def _toned(reference: torch.Tensor, lr: torch.Tensor, scale: int) -> torch.Tenso
     shown = (reference[:, 3:] > 0).float()
     colours, there = (F.avg_pool2d(each, scale) for each in (shown * reference[:, :3], shown))
     unlike, shares = (_mean(each, _LIGHT // scale) for each in (colours - lr * there, there))
-    light = unlike / shares.clamp(min=1e-3)
-    light = F.interpolate(light, scale_factor=scale, mode="bilinear")
+    light = _bicubic(unlike / shares.clamp(min=1e-3), scale)
     given = (1 - _spread(shown, scale, _LIGHT_FADES)) * shown * light
     return torch.cat([(reference[:, :3] - given).to(reference.dtype), reference[:, 3:]], 1)
 
@@ -511,13 +512,14 @@ def _toned(reference: torch.Tensor, lr: torch.Tensor, scale: int) -> torch.Tenso
 def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
     """(B, C, H, W) float32 -> (B, C, s * H, s * W), as `F.interpolate`'s, in half of its time.
 
-    At a whole scale the s^2 pixels that one becomes are filters of the same 5 x 5.
+    At a whole scale the s^2 pixels that one becomes are filters of the same 5 x 5. Unlike that, it
+    gives the same on any number of threads.
     """
-    channels = image.shape[1]
-    around = F.pad(image, (2, 2, 2, 2), mode="replicate")
-    filters = _cubic_filters(scale).to(image.device).repeat(channels, 1, 1, 1)
+    batch, channels, height, width = image.shape
+    around = F.pad(image, (2, 2, 2, 2), mode="replicate").view(batch * channels, 1, height + 4, -1)
     with torch.autocast(image.device.type, enabled=False):  # of half precision nothing is lost here
-        return F.pixel_shuffle(F.conv2d(around, filters, groups=channels), scale)
+        made = F.conv2d(around, _cubic_filters(scale).to(image.device))
+    return F.pixel_shuffle(made.view(batch, -1, height, width), scale)
 
 
 def _mixture(
