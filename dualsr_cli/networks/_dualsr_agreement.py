@@ -109,6 +109,7 @@ def _blurred(image: torch.Tensor, sigma: float, reach: int) -> torch.Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # training uses it, too
 def _gaussian(sigma: float, reach: int) -> torch.Tensor:
     line = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * sigma**2))
     return line / line.sum()

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from scipy.optimize import nnls
 
 RADIUS = 3  # LR pixels around each that an estimate looks at
 _BLURS = (0.0, 0.25, 0.45, 0.65, 0.9, 1.2)  # LR pixels: sigma of the lens, a Gaussian
@@ -25,6 +24,7 @@ _TINY = 1e-6  # of the largest: what products in single precision do not tell fr
 
 
 @cache
+@torch.inference_mode(False)  # training uses it, too
 def estimates(scale: int) -> torch.Tensor:
     """(lenses, s^2, 7, 7) float32: filters of LR for each pixel of the result that one becomes,
     row by row. Each sums to 1.
@@ -68,7 +68,7 @@ def products(
             parts = F.conv2d(planes, filters.flatten(0, 1)[:, None]).view(size)
     both = torch.cat([given[:, :, :-1], parts, given[:, :, -1:]], 2)
     weighed = both * F.pixel_unshuffle(weight.float(), scale)[:, None, None]
-    return torch.einsum("bcmpyx,bcnpyx->bmn", weighed, both)
+    return (weighed.flatten(3) @ both.flatten(3).mT).sum(1)
 
 
 def shares(products: torch.Tensor, free: bool = False) -> torch.Tensor:
@@ -78,6 +78,8 @@ def shares(products: torch.Tensor, free: bool = False) -> torch.Tensor:
     that is nothing. Each part has to explain more than it would by chance, but for the first if
     that is `free`. All of the first where the target shows nothing.
     """
+    from scipy.optimize import nnls  # half a second, which only networks with lenses need
+
     both = products.detach().double().cpu().numpy()
     parts, target, energy = both[:-1, :-1], both[:-1, -1].copy(), both[-1, -1]
     count = len(target)

@@ -537,6 +537,7 @@ def _plain_filters(scale: int, device: torch.device) -> torch.Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # training uses it, too
 def _cubic_filters(scale: int) -> torch.Tensor:
     """(s^2, 1, 5, 5): Keys' cubic convolution with a = -0.75, row by row of the new pixels."""
     places = (torch.arange(scale, dtype=torch.float64) + 0.5) / scale - 0.5

@@ -10,7 +10,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dualsr_cli.networks import Inputs, build, load_into, read_weights, windows
+from dualsr_cli.networks import (
+    Inputs,
+    _dualsr_agreement,
+    build,
+    dualsr,
+    load_into,
+    read_weights,
+    windows,
+)
 from dualsr_cli.networks._dualsr_agreement import bands, maps, statistics, totals
 from dualsr_cli.networks._dualsr_lenses import estimated, estimates
 from dualsr_cli.networks.dualsr import PARTS, DualSR, DualSRConfig
@@ -314,6 +322,15 @@ def test_every_parameter_of_the_scale_in_use_learns() -> None:
     heads = ("ref_heads.", "moved_heads.", "tails.")
     assert {name for name in idle if not any(h in name for h in heads)} == set()
     assert {name for name in idle if ".2." in name} == set()
+
+
+def test_what_was_prepared_when_inferring_is_of_use_in_training() -> None:
+    for prepared in (dualsr._cubic_filters, _dualsr_agreement._gaussian, estimates):
+        prepared.cache_clear()
+    net = DualSR(replace(SMALL, lenses=True)).eval()
+    with torch.inference_mode():
+        net(inputs(size=(40, 64)))
+    net.train()(inputs(size=(40, 64))).sr.sum().backward()
 
 
 def test_weights_come_back(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_noisy_wide_photo_is_for_the_network_that_takes_noise_away(
     assert network is not None and network.model == "dualsr"
     other = load_restorer("dualsr-sharp", "cpu")
     ours, noisy = (psnr(restore(pair, each, 2.0).pixels, made.truth) for each in (network, other))
-    assert ours > noisy + 1.5
+    assert ours > noisy + 2
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_noise_in_the_finest_band_is_taken_away(
 ) -> None:
     """Where it is most of that band the tele photo looks as if it were out of focus."""
     (file,) = (sample_pairs / folder).glob("tele.*")
-    truth = read_photo(file).pixels[:800, :1200]
+    truth = read_photo(file).pixels[:600, :900]
     seen = blurred(truth, sigma) if sigma else truth
     light = cv2.resize(seen, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     grain = np.random.default_rng(0).normal(0, noise, light.shape)
     wide = np.clip(np.rint(light + grain), 0, 255).astype(np.uint8)
-    pair = align(photo(wide), photo(np.ascontiguousarray(truth[200:600, 300:900])))
+    pair = align(photo(wide), photo(np.ascontiguousarray(truth[150:450, 225:675])))
     found = measure(pair)
     assert found.fineness > 1.3  # as if it were sharp
     network = restorer_for("auto", pair, found, "cpu")
