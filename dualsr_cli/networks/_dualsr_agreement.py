@@ -99,13 +99,11 @@ def _correlation(hh: torch.Tensor, kk: torch.Tensor, hk: torch.Tensor) -> torch.
 
 def _blurred(image: torch.Tensor, sigma: float, reach: int) -> torch.Tensor:
     """A Gaussian over (B, C, H, W) float32, whose edge pixels go on beyond it."""
-    batch, channels, height, width = image.shape
     line = _gaussian(sigma, reach).to(image.device)
     with torch.autocast(image.device.type, enabled=False):
         padded = F.pad(image, (reach, reach, reach, reach), mode="replicate")
-        planes = padded.view(batch * channels, 1, height + 2 * reach, -1)
-        down = F.conv2d(planes, line[None, None, :, None])
-        return F.conv2d(down, line[None, None, None]).view(batch, channels, height, width)
+        down = F.conv2d(padded.flatten(0, 1)[:, None], line[None, None, :, None])
+        return F.conv2d(down, line[None, None, None]).reshape(image.shape)
 
 
 @cache

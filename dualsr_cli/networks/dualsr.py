@@ -515,11 +515,11 @@ def _bicubic(image: torch.Tensor, scale: int) -> torch.Tensor:
     At a whole scale the s^2 pixels that one becomes are filters of the same 5 x 5. Unlike that, it
     gives the same on any number of threads.
     """
-    batch, channels, height, width = image.shape
-    around = F.pad(image, (2, 2, 2, 2), mode="replicate").view(batch * channels, 1, height + 4, -1)
+    batch, _, height, width = image.shape
+    around = F.pad(image, (2, 2, 2, 2), mode="replicate").flatten(0, 1)[:, None]
     with torch.autocast(image.device.type, enabled=False):  # of half precision nothing is lost here
         made = F.conv2d(around, _cubic_filters(scale).to(image.device))
-    return F.pixel_shuffle(made.view(batch, -1, height, width), scale)
+    return F.pixel_shuffle(made.reshape(batch, -1, height, width), scale)
 
 
 def _mixture(
